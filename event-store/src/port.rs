@@ -1,0 +1,200 @@
+//! The port: what a log can do, whichever it is.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::subscription::{self, Subscription};
+use crate::{Filter, NewEvent, Position, RecordedEvent, StreamName};
+
+/// The largest append: the sum of [`NewEvent::size`] in bytes. EventStoreDB before 25.1 takes no more, so none does.
+pub const MAX_APPEND_BYTES: usize = 1_000_000;
+/// The most events in one append.
+pub const MAX_APPEND_EVENTS: usize = 10_000;
+
+/// What an appender expects of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Expected {
+    /// Whatever: the append always succeeds.
+    Any,
+    /// The stream has no event.
+    NoStream,
+    /// The stream has an event.
+    Exists,
+    /// The last event of the stream has this revision.
+    Exact(u64),
+}
+
+impl Expected {
+    /// The expectation that a stream is just as it was read: `None` means that it had no event.
+    pub fn last(revision: Option<u64>) -> Self {
+        revision.map_or(Self::NoStream, Self::Exact)
+    }
+
+    /// Whether a stream whose last revision is `actual` (`None`: no event) is as expected.
+    pub fn holds(self, actual: Option<u64>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::NoStream => actual.is_none(),
+            Self::Exists => actual.is_some(),
+            Self::Exact(revision) => actual == Some(revision),
+        }
+    }
+
+    /// The revision that the first event of an append gets, where the expectation says it.
+    pub(crate) fn first_revision(self) -> Option<u64> {
+        match self {
+            Self::NoStream => Some(0),
+            Self::Exact(revision) => revision.checked_add(1),
+            Self::Any | Self::Exists => None,
+        }
+    }
+}
+
+/// Events for one stream, all or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append {
+    /// To which stream.
+    pub stream: StreamName,
+    /// What the appender expects of it.
+    pub expected: Expected,
+    /// What happened, in order. At least one event.
+    pub events: Vec<NewEvent>,
+}
+
+/// Where an append ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The revision of its last event.
+    pub revision: u64,
+    /// The position of its last event.
+    pub position: Position,
+}
+
+/// Why an append did not happen, or is not known to have happened.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// The stream is not as expected; nothing was written.
+    #[error("the stream {stream} is not as expected: expected {expected:?}, its last revision is {actual:?}")]
+    Conflict {
+        /// Which stream.
+        stream: StreamName,
+        /// What was expected.
+        expected: Expected,
+        /// Its last revision; `None` when it has no event.
+        actual: Option<u64>,
+    },
+    /// The append breaks a limit of the log; nothing was written.
+    #[error(
+        "an append has 1 to {MAX_APPEND_EVENTS} events and at most {MAX_APPEND_BYTES} bytes: this one has {events} and {bytes}"
+    )]
+    Limit {
+        /// How many events it has.
+        events: usize,
+        /// How many bytes it has.
+        bytes: usize,
+    },
+    /// The log takes nothing at the moment; nothing was written.
+    #[error("the log takes nothing at the moment")]
+    Unavailable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// The answer was lost: it may have been written, or still be. The same append with the same ids is safe to repeat
+    /// when it expects `NoStream` or an exact revision.
+    #[error("the log did not say whether it took the events")]
+    Unknown(#[source] Arc<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why the log could not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the log could not be read")]
+pub struct ReadError(#[source] pub Arc<dyn std::error::Error + Send + Sync>);
+
+/// Which way a stream is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From old to new.
+    Forwards,
+    /// From new to old.
+    Backwards,
+}
+
+/// A page of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamPage {
+    /// The events, in the direction of reading. Empty past the end, or when the stream has none.
+    pub events: Vec<RecordedEvent>,
+    /// Whether there was nothing more in this direction.
+    pub end: bool,
+}
+
+/// A page of the whole log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllPage {
+    /// The events that passed the filter, oldest first.
+    pub events: Vec<RecordedEvent>,
+    /// Up to where the log was read, whether or not anything passed: the checkpoint after this page, and where the next
+    /// one starts. `None` when the log is empty.
+    pub read_to: Option<Position>,
+    /// Whether that was the head of the log.
+    pub at_head: bool,
+}
+
+/// An append-only log of streams.
+#[async_trait]
+pub trait EventStore: Send + Sync + 'static {
+    /// Appends events to a stream, all or none, and returns when they are durable.
+    ///
+    /// An append that expects `NoStream` or an exact revision and finds its own events there, ids and all, was sent
+    /// before: it writes nothing and answers as the first time.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    async fn append(&self, append: Append) -> Result<Appended, AppendError>;
+
+    /// Reads at most `limit` events of a stream, from the revision `from` on (that one included); `None` is the
+    /// beginning, or, backwards, the end.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the log cannot be read. A stream without events is not an error.
+    async fn read_stream(
+        &self,
+        stream: &StreamName,
+        from: Option<u64>,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<StreamPage, ReadError>;
+
+    /// Looks at about `limit` events of the whole log past the position `after` (`None`: from the beginning) and
+    /// returns those that pass the filter.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the log cannot be read.
+    async fn read_all(&self, after: Option<Position>, filter: &Filter, limit: usize) -> Result<AllPage, ReadError>;
+
+    /// The position of the newest event; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the log cannot be read.
+    async fn head(&self) -> Result<Option<Position>, ReadError>;
+
+    /// How many events stand past `after` up to and including `to`, where the log can tell without reading them.
+    fn events_between(&self, after: Option<Position>, to: Option<Position>) -> Option<u64>;
+
+    /// Returns when the log may have grown since `seen` was its head, or after a moment. Never late by more than that
+    /// moment, and not a promise that there is something.
+    async fn changed(&self, seen: Option<Position>);
+
+    /// Follows the log from past `after`: catches up in pages, says so, then goes on live, without a gap between the two.
+    fn subscribe_all(self: Arc<Self>, after: Option<Position>, filter: Filter) -> Subscription {
+        subscription::follow(self, after, filter)
+    }
+}
+
+/// Checks an append against the limits that hold for every log.
+pub(crate) fn check_limits(append: &Append) -> Result<(), AppendError> {
+    let (events, bytes) = (append.events.len(), append.events.iter().map(NewEvent::size).sum());
+    if (1..=MAX_APPEND_EVENTS).contains(&events) && bytes <= MAX_APPEND_BYTES {
+        Ok(())
+    } else {
+        Err(AppendError::Limit { events, bytes })
+    }
+}

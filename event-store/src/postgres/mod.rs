@@ -1,0 +1,219 @@
+//! The log in Postgres: one table, appended to in batches under one lock, read in pages.
+//!
+//! Positions are given under a lock that is held until the commit is visible, so their order is the order of commits
+//! and a reader that trusts "position > last" skips nothing, whatever else runs in that server. What the lock costs is
+//! shared: the sequencer writes what queued up during one sync as one batch.
+
+mod batch;
+mod sequencer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sqlx::Row;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgPool, PgRow};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::port::check_limits;
+use crate::{
+    AllPage, Append, AppendError, Appended, Direction, EventStore, EventType, Filter, Position, ReadError,
+    RecordedEvent, StreamName, StreamPage,
+};
+use sequencer::Job;
+
+/// How many appends may wait for the sequencer before an appender waits to hand its own in.
+const QUEUE: usize = 4_096;
+/// How often the head is looked up for what other processes appended.
+const POLL: Duration = Duration::from_millis(100);
+/// After this long a reader looks for itself, whatever it was told.
+const FLOOR: Duration = Duration::from_secs(1);
+
+/// A log in Postgres. Any number of processes may have one on the same database.
+pub struct PostgresEventStore {
+    pool: PgPool,
+    queue: mpsc::Sender<Job>,
+    head: watch::Sender<Option<Position>>,
+    poller: JoinHandle<()>,
+}
+
+/// The migrations of the log's schema. They keep their own book, so that they can live beside others in one database.
+pub fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!("../migrations/log");
+    migrator.dangerous_set_table_name("_storefold_log_migrations");
+    migrator
+}
+
+impl PostgresEventStore {
+    /// Brings the log's schema up to date. Safe to call from several processes at once.
+    ///
+    /// # Errors
+    /// When the database refuses, or was migrated by a newer release.
+    pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
+        migrator().run(pool).await
+    }
+
+    /// Opens the log. Reads go through `pool`; appends get a connection of their own to the same database. Must be
+    /// called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the log's table cannot be read.
+    pub async fn open(pool: PgPool) -> Result<Arc<Self>, sqlx::Error> {
+        let head = watch::Sender::new(read_head(&pool).await?);
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        tokio::spawn(sequencer::run(pool.connect_options().as_ref().clone(), jobs, head.clone()));
+        let poller = tokio::spawn(poll_head(pool.clone(), head.clone()));
+        Ok(Arc::new(Self { pool, queue, head, poller }))
+    }
+}
+
+impl Drop for PostgresEventStore {
+    fn drop(&mut self) {
+        self.poller.abort();
+    }
+}
+
+#[async_trait]
+impl EventStore for PostgresEventStore {
+    async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        check_limits(&append)?;
+        let (reply, answer) = oneshot::channel();
+        let gone = || AppendError::Unknown(Arc::new(SequencerGone));
+        self.queue.send(Job { append, reply }).await.map_err(|_| AppendError::Unavailable(Arc::new(SequencerGone)))?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    async fn read_stream(
+        &self,
+        stream: &StreamName,
+        from: Option<u64>,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<StreamPage, ReadError> {
+        let sql = match direction {
+            Direction::Forwards => {
+                "select position, stream, revision, id, type, data, metadata, recorded_at from log.events
+                  where stream = $1 and revision >= $2 order by revision limit $3"
+            }
+            Direction::Backwards => {
+                "select position, stream, revision, id, type, data, metadata, recorded_at from log.events
+                  where stream = $1 and revision <= $2 order by revision desc limit $3"
+            }
+        };
+        let start = from.map(|from| i64::try_from(from).unwrap_or(i64::MAX)).unwrap_or(match direction {
+            Direction::Forwards => 0,
+            Direction::Backwards => i64::MAX,
+        });
+        // One more than asked for tells whether there is more.
+        let one_more = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
+        let rows = sqlx::query(sql).bind(stream.as_str()).bind(start).bind(one_more).fetch_all(&self.pool).await;
+        let rows = rows.map_err(unreadable)?;
+        let events = rows.iter().take(limit).map(recorded).collect::<Result<_, _>>()?;
+        Ok(StreamPage { events, end: rows.len() <= limit })
+    }
+
+    async fn read_all(&self, after: Option<Position>, filter: &Filter, limit: usize) -> Result<AllPage, ReadError> {
+        // A window of positions, which have no gap. The head comes from the same snapshot, in every row and at least
+        // in one, so that the end of the page is known even when nothing in the window passes.
+        let rows = sqlx::query(
+            "select h.head, e.position, e.stream, e.revision, e.id, e.type, e.data, e.metadata, e.recorded_at
+               from (select coalesce(max(position), -1) as head from log.events) h
+               left join log.events e
+                 on e.position > $1 and e.position <= $2
+                and (cardinality($3::text[]) = 0 or log.category(e.stream) = any ($3))
+                and (cardinality($4::text[]) = 0 or e.type = any ($4))
+              order by e.position",
+        );
+        let start = number(after);
+        let end = start.saturating_add(i64::try_from(limit).unwrap_or(i64::MAX));
+        let rows = rows.bind(start).bind(end).bind(&filter.categories).bind(&filter.types).fetch_all(&self.pool).await;
+        let rows = rows.map_err(unreadable)?;
+        let head: i64 = rows.first().map_or(Ok(-1), |row| row.try_get("head")).map_err(unreadable)?;
+        let passing = rows.iter().filter(|row| !matches!(row.try_get("position"), Ok(None::<i64>)));
+        Ok(AllPage {
+            events: passing.map(recorded).collect::<Result<_, _>>()?,
+            read_to: position(end.min(head)).max(after),
+            at_head: end >= head,
+        })
+    }
+
+    async fn head(&self) -> Result<Option<Position>, ReadError> {
+        read_head(&self.pool).await.map_err(unreadable)
+    }
+
+    fn events_between(&self, after: Option<Position>, to: Option<Position>) -> Option<u64> {
+        u64::try_from(number(to).saturating_sub(number(after)).max(0)).ok()
+    }
+
+    async fn changed(&self, seen: Option<Position>) {
+        let mut head = self.head.subscribe();
+        // Both outcomes mean the same: look again.
+        let _ = tokio::time::timeout(FLOOR, head.wait_for(|head| *head > seen)).await;
+    }
+}
+
+/// The sequencer's task has ended; the process is going down.
+#[derive(Debug, thiserror::Error)]
+#[error("the log is closed")]
+struct SequencerGone;
+
+async fn read_head(pool: &PgPool) -> Result<Option<Position>, sqlx::Error> {
+    let head: i64 = sqlx::query_scalar("select coalesce(max(position), -1) from log.events").fetch_one(pool).await?;
+    Ok(position(head))
+}
+
+/// Notices what other processes append. In this process the sequencer says it at once.
+async fn poll_head(pool: PgPool, head: watch::Sender<Option<Position>>) {
+    loop {
+        tokio::time::sleep(POLL).await;
+        match read_head(&pool).await {
+            Ok(found) => raise(&head, found),
+            Err(error) => tracing::debug!(%error, "the head of the log could not be read; trying again"),
+        }
+    }
+}
+
+/// Moves the known head forward, never back.
+fn raise(head: &watch::Sender<Option<Position>>, found: Option<Position>) {
+    head.send_if_modified(|known| {
+        let further = found > *known;
+        if further {
+            *known = found;
+        }
+        further
+    });
+}
+
+/// A position as the table has it; `-1` stands before the first.
+fn number(position: Option<Position>) -> i64 {
+    position.map_or(-1, |position| i64::try_from(position.commit).unwrap_or(i64::MAX))
+}
+
+fn position(number: i64) -> Option<Position> {
+    u64::try_from(number).ok().map(Position::at)
+}
+
+fn recorded(row: &PgRow) -> Result<RecordedEvent, ReadError> {
+    let read = || -> Result<RecordedEvent, sqlx::Error> {
+        let decode = |error: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(error);
+        let unsigned = |number: i64| u64::try_from(number).map_err(|error| decode(error.into()));
+        Ok(RecordedEvent {
+            stream: StreamName::new(row.try_get::<&str, _>("stream")?).map_err(|error| decode(error.into()))?,
+            revision: unsigned(row.try_get("revision")?)?,
+            position: Position::at(unsigned(row.try_get("position")?)?),
+            id: row.try_get("id")?,
+            event_type: EventType::new(row.try_get::<String, _>("type")?).map_err(|error| decode(error.into()))?,
+            data: Bytes::copy_from_slice(row.try_get("data")?),
+            metadata: Bytes::copy_from_slice(row.try_get("metadata")?),
+            recorded_at: row.try_get("recorded_at")?,
+        })
+    };
+    read().map_err(unreadable)
+}
+
+fn unreadable(error: sqlx::Error) -> ReadError {
+    ReadError(Arc::new(error))
+}

@@ -1,0 +1,307 @@
+//! The one task of a process that appends: it writes what queued up as one batch while the next queues up.
+//!
+//! Each append is decided on its own, in the database, under the append lock. When the connection breaks in the middle
+//! of a batch nobody knows whether it was written; appends with a frozen expectation are sent again as they were, and
+//! the log recognises them by their ids.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Row};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::batch::{self, Entry};
+use super::{position, raise};
+use crate::{Append, AppendError, Appended, NewEvent, Position};
+
+/// For how long a broken connection is mended before the waiting appends fail.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait between two attempts to connect.
+const RECONNECT: Duration = Duration::from_millis(100);
+/// After this long without an answer a batch counts as lost.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// An append and where its answer goes.
+pub(super) struct Job {
+    pub(super) append: Append,
+    pub(super) reply: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
+impl Job {
+    pub(super) fn size(&self) -> usize {
+        self.append.events.iter().map(NewEvent::size).sum()
+    }
+
+    fn answer(self, answer: Result<Appended, AppendError>) {
+        // Who hung up does not need the answer; what was written stays written.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// Runs until every sender of `jobs` is gone and the queue is drained.
+pub(super) async fn run(
+    options: PgConnectOptions,
+    mut jobs: mpsc::Receiver<Job>,
+    head: watch::Sender<Option<Position>>,
+) {
+    // The plans in here must not depend on how full the table was when they were made.
+    let options = options.application_name("storefold log").options([
+        ("enable_seqscan", "off"),
+        ("plan_cache_mode", "force_generic_plan"),
+        ("jit", "off"),
+    ]);
+    let mut link = Link { options, connection: None };
+    let mut queue = VecDeque::new();
+    loop {
+        if queue.is_empty() {
+            match jobs.recv().await {
+                Some(job) => queue.push_back(job),
+                None => return,
+            }
+        }
+        while let Ok(job) = jobs.try_recv() {
+            queue.push_back(job);
+        }
+        let entries = batch::plan(&mut queue);
+        write(&mut link, entries, &mut queue, &head).await;
+    }
+}
+
+/// What became of an entry.
+struct Outcome {
+    /// The stream's last revision before the batch.
+    last_revision: Option<u64>,
+    /// The position of the entry's first event; `None` when the expectation failed and nothing was written.
+    first_position: Option<u64>,
+}
+
+/// Writes a batch and answers its appends. What has to be decided anew goes back to the front of the queue.
+async fn write(
+    link: &mut Link,
+    mut entries: Vec<Entry>,
+    queue: &mut VecDeque<Job>,
+    head: &watch::Sender<Option<Position>>,
+) {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let lost = match link.send(&entries).await {
+            Ok(outcomes) => {
+                // From the back, so that what returns to the front of the queue keeps its order.
+                for (entry, outcome) in entries.into_iter().zip(outcomes).rev() {
+                    settle(link, entry, outcome, queue, head).await;
+                }
+                return;
+            }
+            Err(Failure::Refused(error)) if entries.len() > 1 => {
+                // One entry may be at fault; its neighbours are not to suffer.
+                tracing::warn!(error = %error, entries = entries.len(), "a batch was refused; writing its entries one by one");
+                for entry in entries {
+                    Box::pin(write(link, vec![entry], queue, head)).await;
+                }
+                return;
+            }
+            Err(Failure::Refused(error)) => {
+                entries.into_iter().flat_map(|entry| entry.jobs).for_each(|job| {
+                    job.answer(Err(AppendError::Unavailable(error.clone())));
+                });
+                return;
+            }
+            Err(Failure::NotSent(error)) => (error, false),
+            Err(Failure::Lost(error)) => (error, true),
+        };
+        let (error, may_be_written) = lost;
+        tracing::warn!(error = %error, may_be_written, "the connection to the log broke; mending it");
+        if may_be_written {
+            // Only a frozen expectation lets the log recognise what it already has.
+            for entry in &mut entries {
+                let frozen = |job: &Job| job.append.expected.first_revision().is_some();
+                let whole_entry = entry.jobs.iter().all(frozen);
+                if !whole_entry {
+                    let (again, unknown) = std::mem::take(&mut entry.jobs).into_iter().partition(frozen);
+                    entry.jobs = again;
+                    let unknown: Vec<Job> = unknown;
+                    unknown.into_iter().for_each(|job| job.answer(Err(AppendError::Unknown(error.clone()))));
+                }
+            }
+            // Each append on its own from here on: a shared entry stands for its first append only.
+            entries = entries.into_iter().flat_map(|entry| entry.jobs).fold(Vec::new(), |mut alone, job| {
+                if alone.iter().any(|entry: &Entry| entry.stream == job.append.stream) {
+                    queue.push_front(job);
+                } else {
+                    let mut single = VecDeque::from([job]);
+                    alone.extend(batch::plan(&mut single));
+                }
+                alone
+            });
+        }
+        if entries.is_empty() {
+            return;
+        }
+        if Instant::now() >= give_up {
+            let failure =
+                |error| if may_be_written { AppendError::Unknown(error) } else { AppendError::Unavailable(error) };
+            entries.into_iter().flat_map(|entry| entry.jobs).for_each(|job| job.answer(Err(failure(error.clone()))));
+            return;
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+/// Answers the appends of an entry.
+async fn settle(
+    link: &mut Link,
+    entry: Entry,
+    outcome: Outcome,
+    queue: &mut VecDeque<Job>,
+    head: &watch::Sender<Option<Position>>,
+) {
+    let Entry { stream, jobs, .. } = entry;
+    if let Some(first) = outcome.first_position {
+        let mut revision = outcome.last_revision.map_or(0, |last| last + 1);
+        let mut next = first;
+        for job in jobs {
+            let count = job.append.events.len() as u64;
+            (revision, next) = (revision + count, next + count);
+            raise(head, Some(Position::at(next - 1)));
+            job.answer(Ok(Appended { revision: revision - 1, position: Position::at(next - 1) }));
+        }
+        return;
+    }
+    let mut jobs = jobs.into_iter();
+    if let Some(job) = jobs.next() {
+        let answer = match link.earlier(&job.append).await {
+            Ok(Some(appended)) => Ok(appended),
+            Ok(None) => {
+                Err(AppendError::Conflict { stream, expected: job.append.expected, actual: outcome.last_revision })
+            }
+            Err(error) => Err(AppendError::Unknown(Arc::new(error))),
+        };
+        job.answer(answer);
+    }
+    // The others stood on the first. They are decided on what is there.
+    jobs.rev().for_each(|job| queue.push_front(job));
+}
+
+/// Why a batch has no outcome.
+enum Failure {
+    /// There was no connection; nothing was written.
+    NotSent(Arc<sqlx::Error>),
+    /// The database said no; nothing was written.
+    Refused(Arc<sqlx::Error>),
+    /// The connection broke while the answer was awaited; it may have been written.
+    Lost(Arc<sqlx::Error>),
+}
+
+/// The sequencer's own connection, mended when it is used.
+struct Link {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+}
+
+impl Link {
+    async fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    async fn send(&mut self, entries: &[Entry]) -> Result<Vec<Outcome>, Failure> {
+        let connection = self.connection().await.map_err(|error| Failure::NotSent(Arc::new(error)))?;
+        let sent = tokio::time::timeout(DEADLINE, append(connection, entries)).await;
+        let error = match sent {
+            Ok(Ok(outcomes)) => return Ok(outcomes),
+            Ok(Err(error)) => error,
+            Err(_) => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
+        };
+        // A shutdown of the server comes as an answer too, and means that the transaction was rolled back.
+        let refused = matches!(&error, sqlx::Error::Database(answer) if !closes_connection(answer.as_ref()));
+        if refused {
+            return Err(Failure::Refused(Arc::new(error)));
+        }
+        self.connection = None;
+        Err(Failure::Lost(Arc::new(error)))
+    }
+
+    /// Where an append ended when it was sent before, if it was.
+    async fn earlier(&mut self, append: &Append) -> Result<Option<Appended>, sqlx::Error> {
+        let Some(first) = append.expected.first_revision().and_then(|first| i64::try_from(first).ok()) else {
+            return Ok(None);
+        };
+        let rows = sqlx::query(
+            "select id, revision, position from log.events where stream = $1 and revision >= $2
+              order by revision limit $3",
+        )
+        .bind(append.stream.as_str())
+        .bind(first)
+        .bind(append.events.len() as i64)
+        .fetch_all(self.connection().await?)
+        .await?;
+        let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<Vec<uuid::Uuid>, _>>()?;
+        let same = ids.iter().eq(append.events.iter().map(|event| &event.id));
+        let Some(last) = rows.last().filter(|_| same) else { return Ok(None) };
+        let (revision, place): (i64, i64) = (last.try_get("revision")?, last.try_get("position")?);
+        Ok(u64::try_from(revision)
+            .ok()
+            .zip(position(place))
+            .map(|(revision, position)| Appended { revision, position }))
+    }
+}
+
+/// Class 57 says that the server shuts down or the backend was terminated.
+fn closes_connection(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| code.starts_with("57P"))
+}
+
+async fn append(connection: &mut PgConnection, entries: &[Entry]) -> Result<Vec<Outcome>, sqlx::Error> {
+    let streams: Vec<&str> = entries.iter().map(|entry| entry.stream.as_str()).collect();
+    let expected: Vec<i64> = entries.iter().map(|entry| code(entry.expected)).collect();
+    let count = entries.iter().flat_map(|entry| &entry.jobs).map(|job| job.append.events.len()).sum();
+    let (mut slots, mut ids) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let (mut types, mut datas) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let mut metadatas = Vec::with_capacity(count);
+    for (slot, entry) in (1_i32..).zip(entries) {
+        for event in entry.jobs.iter().flat_map(|job| &job.append.events) {
+            slots.push(slot);
+            ids.push(event.id);
+            types.push(event.event_type.as_str());
+            datas.push(&event.data[..]);
+            metadatas.push(&event.metadata[..]);
+        }
+    }
+    let rows = sqlx::query("select slot, last_revision, first_position from log.append($1, $2, $3, $4, $5, $6, $7)")
+        .bind(streams)
+        .bind(expected)
+        .bind(slots)
+        .bind(ids)
+        .bind(types)
+        .bind(datas)
+        .bind(metadatas)
+        .fetch_all(connection)
+        .await?;
+    let mut outcomes: Vec<Outcome> =
+        entries.iter().map(|_| Outcome { last_revision: None, first_position: None }).collect();
+    for row in rows {
+        let slot: i32 = row.try_get("slot")?;
+        let place = usize::try_from(slot - 1).ok().and_then(|place| outcomes.get_mut(place));
+        let outcome = place.ok_or_else(|| sqlx::Error::Protocol(format!("log.append answered for slot {slot}")))?;
+        let (last, first): (i64, Option<i64>) = (row.try_get("last_revision")?, row.try_get("first_position")?);
+        outcome.last_revision = u64::try_from(last).ok();
+        outcome.first_position = first.and_then(|first| u64::try_from(first).ok());
+    }
+    Ok(outcomes)
+}
+
+/// An expectation as `log.append` reads it.
+fn code(expected: crate::Expected) -> i64 {
+    match expected {
+        crate::Expected::Exact(revision) => i64::try_from(revision).unwrap_or(i64::MAX),
+        crate::Expected::NoStream => -1,
+        crate::Expected::Any => -2,
+        crate::Expected::Exists => -4,
+    }
+}

@@ -1,0 +1,12 @@
+//! The log in memory keeps the contract.
+
+use std::sync::Arc;
+
+use event_store::contract::Store;
+use event_store::{MemoryEventStore, contract_suite};
+
+async fn open() -> Store {
+    Arc::new(MemoryEventStore::new())
+}
+
+contract_suite!(open());

@@ -1,0 +1,145 @@
+//! The log in Postgres keeps the contract, and stands what only a database can do to it.
+
+use std::sync::Arc;
+
+use event_store::contract::Store;
+use event_store::{
+    Append, EventStore, EventType, Expected, Filter, NewEvent, PostgresEventStore, StreamName, contract_suite,
+};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
+use uuid::Uuid;
+
+contract_suite!(open());
+
+async fn open() -> Store {
+    PostgresEventStore::open(a_database().await).await.unwrap()
+}
+
+/// A database of its own for each test, on the server that `DATABASE_URL` names.
+async fn a_database() -> PgPool {
+    let url = std::env::var("DATABASE_URL").expect("DATABASE_URL names no Postgres: run the tests with ./test");
+    let server: PgConnectOptions = url.parse().unwrap();
+    let name = format!("log_{}", Uuid::now_v7().simple());
+    let mut admin = server.connect().await.unwrap();
+    admin.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
+    let pool = PgPoolOptions::new().max_connections(4).connect_with(server.database(&name)).await.unwrap();
+    PostgresEventStore::migrate(&pool).await.unwrap();
+    pool
+}
+
+fn append(stream: &str, expected: Expected, id: Uuid) -> Append {
+    let event_type = EventType::new("Happened").unwrap();
+    let event = NewEvent { id, event_type, data: "{}".into(), metadata: "{}".into() };
+    Append { stream: StreamName::new(stream).unwrap(), expected, events: vec![event] }
+}
+
+async fn count(pool: &PgPool) -> i64 {
+    sqlx::query_scalar("select count(*) from log.events").fetch_one(pool).await.unwrap()
+}
+
+/// Ends the sequencer's backends, and says how many there were.
+async fn cut(pool: &PgPool) -> i64 {
+    let ended = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                  where application_name = 'storefold log' and datname = current_database()";
+    sqlx::query_scalar(ended).fetch_one(pool).await.unwrap()
+}
+
+#[tokio::test]
+async fn migrating_twice_and_at_once_is_safe() {
+    let pool = a_database().await;
+    let at_once = (0..4).map(|_| PostgresEventStore::migrate(&pool));
+    for migrated in futures::future::join_all(at_once).await {
+        migrated.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn positions_have_no_gap_when_several_processes_append() {
+    let pool = a_database().await;
+    let mut stores = Vec::new();
+    for _ in 0..3 {
+        stores.push(PostgresEventStore::open(pool.clone()).await.unwrap());
+    }
+    // A transaction that stays open in the same server must not hold the log back.
+    let mut bystander = pool.begin().await.unwrap();
+    bystander.execute("create table bystander (); select txid_current()").await.unwrap();
+    let writers = (0..24).map(|n: usize| {
+        let store = stores[n % 3].clone();
+        tokio::spawn(async move {
+            for m in 0..20 {
+                store.append(append(&format!("gap-{n}-{m}"), Expected::NoStream, Uuid::now_v7())).await.unwrap();
+            }
+        })
+    });
+    for writer in futures::future::join_all(writers).await {
+        writer.unwrap();
+    }
+    let page = stores[0].read_all(None, &Filter::all(), 1_000).await.unwrap();
+    let positions: Vec<u64> = page.events.iter().map(|event| event.position.commit).collect();
+    assert_eq!(positions, (0..480).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_connection_loses_and_doubles_nothing() {
+    let pool = a_database().await;
+    let store = PostgresEventStore::open(pool.clone()).await.unwrap();
+    let writers = (0..16).map(|n| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for m in 0..60 {
+                store.append(append(&format!("cut-{n}-{m}"), Expected::NoStream, Uuid::now_v7())).await.unwrap();
+            }
+        })
+    });
+    let writers = futures::future::join_all(writers);
+    tokio::pin!(writers);
+    let mut cuts = 0;
+    loop {
+        tokio::select! {
+            biased;
+            ended = cut(&pool) => cuts += ended,
+            finished = &mut writers => {
+                finished.into_iter().for_each(|writer| writer.unwrap());
+                break;
+            }
+        }
+        tokio::task::yield_now().await;
+        if cuts >= 12 {
+            (&mut writers).await.into_iter().for_each(|writer| writer.unwrap());
+            break;
+        }
+    }
+    assert!(cuts > 0, "the connection was never cut");
+    assert_eq!(count(&pool).await, 16 * 60);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_found_by_the_retry_of_the_caller() {
+    let pool = a_database().await;
+    let store = PostgresEventStore::open(pool.clone()).await.unwrap();
+    let sent = append("retry-1", Expected::NoStream, Uuid::now_v7());
+    // The caller hangs up while its append is under way, and asks again.
+    let first = tokio::spawn({
+        let (store, sent) = (store.clone(), sent.clone());
+        async move { store.append(sent).await }
+    });
+    first.abort();
+    let _ = first.await;
+    let again = store.append(sent).await.unwrap();
+    assert_eq!((again.revision, count(&pool).await), (0, 1));
+}
+
+#[tokio::test]
+async fn another_process_sees_what_was_appended() {
+    let pool = a_database().await;
+    let (one, other): (Arc<dyn EventStore>, Arc<dyn EventStore>) =
+        (PostgresEventStore::open(pool.clone()).await.unwrap(), PostgresEventStore::open(pool).await.unwrap());
+    let seen = other.head().await.unwrap();
+    let appended = one.append(append("other-1", Expected::NoStream, Uuid::now_v7())).await.unwrap();
+    while other.head().await.unwrap() < Some(appended.position) {
+        other.changed(seen).await;
+    }
+    let page = other.read_all(seen, &Filter::all(), 10).await.unwrap();
+    assert_eq!((page.events.len(), page.at_head), (1, true));
+}
