@@ -1,0 +1,16 @@
+//! Read models: what the log says, folded into Postgres tables that answer questions fast.
+//!
+//! A read model is a folder: the events it takes, a pure fold from rows and an event to rows, its tables. The
+//! [`runtime`] does the rest, the same way for all of them.
+
+pub mod customers;
+pub mod orders;
+pub mod product_sales;
+pub mod products;
+pub mod read_model;
+pub mod rows;
+pub mod runtime;
+pub mod sales_daily;
+pub mod shop_event;
+
+pub use runtime::{Projector, read_models};

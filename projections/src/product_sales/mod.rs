@@ -1,0 +1,117 @@
+//! What was sold of a SKU a day, by currency.
+//!
+//! A sale counts when its order is confirmed, or recorded as past, on the day on which it was placed (UTC), and is taken
+//! back when the order is cancelled.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use chrono::NaiveDate;
+use domain::decider::Decider;
+use domain::ordering::{Event, Order, SaleMade};
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use crate::read_model::{FoldError, ReadModel, missing, overflow};
+use crate::shop_event::{Happened, ShopEvent};
+
+crate::row! {
+    /// The sales of a SKU on a day.
+    pub struct ProductDayRow in "product_sales", key { currency: String, day: NaiveDate, sku: String } {
+        orders: i64,
+        units: i64,
+        revenue_minor: i64,
+    }
+}
+
+crate::row! {
+    /// An order that may still be confirmed or cancelled.
+    pub struct OpenOrderRow in "product_sales_orders", key { order_id: Uuid } {
+        currency: String,
+        day: NaiveDate,
+        /// A SKU with the units and the revenue in minor units that this order adds to it; each SKU once.
+        lines: Json<Vec<(String, i64, i64)>>,
+        counted: bool,
+    }
+}
+
+crate::tables! {
+    /// The tables of `product_sales`.
+    pub struct Tables {
+        /// A row a SKU, day and currency.
+        days: ProductDayRow,
+        /// A row an open order.
+        open_orders: OpenOrderRow,
+    }
+}
+
+/// The read model `product_sales`.
+pub struct ProductSales;
+
+impl ReadModel for ProductSales {
+    const NAME: &'static str = "product_sales";
+    const VERSION: i32 = 1;
+    const CATEGORIES: &'static [&'static str] = &[Order::CATEGORY];
+    const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/product_sales.sql");
+    const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/product_sales.keys.sql");
+    type Tables = Tables;
+
+    fn fold(tables: &mut Tables, happened: &Happened) -> Result<(), FoldError> {
+        let ShopEvent::Ordering(order, event) = &happened.event else { return Ok(()) };
+        let counts = match event {
+            Event::Placed(placed) => {
+                tables.open_orders.put(open(order.0, &placed.0)?);
+                return Ok(());
+            }
+            Event::Recorded(recorded) => return count(tables, &open(order.0, &recorded.0)?, 1),
+            Event::Completed(_) => return Ok(()),
+            Event::Confirmed(_) => true,
+            Event::Rejected(_) | Event::Cancelled(_) => false,
+        };
+        let row = tables.open_orders.get(&(order.0,))?.ok_or_else(|| missing("open order", order))?.clone();
+        match (row.counted, counts) {
+            (false, true) => count(tables, &row, 1)?,
+            (true, false) => count(tables, &row, -1)?,
+            _ => {}
+        }
+        tables.open_orders.put(OpenOrderRow { counted: counts, ..row });
+        Ok(())
+    }
+}
+
+fn open(order_id: Uuid, sale: &SaleMade) -> Result<OpenOrderRow, FoldError> {
+    let mut by_sku = BTreeMap::<&str, (i64, i64)>::new();
+    for line in &sale.lines {
+        let revenue = line.unit_price.times(line.quantity);
+        let (units, sum) = by_sku.entry(line.sku.as_str()).or_default();
+        // An order's total is checked when it is decided, and no line is above it; units are bounded a line.
+        *units = units.checked_add(line.quantity.units()).ok_or_else(|| overflow("the units of an order"))?;
+        *sum = revenue.and_then(|more| sum.checked_add(more)).ok_or_else(|| overflow("the revenue of an order"))?;
+    }
+    Ok(OpenOrderRow {
+        order_id,
+        currency: sale.currency.to_string(),
+        day: sale.placed_at.date_naive(),
+        lines: Json(by_sku.into_iter().map(|(sku, (units, revenue))| (sku.to_owned(), units, revenue)).collect()),
+        counted: false,
+    })
+}
+
+/// Adds an order to the days of its products, or with `sign` -1 takes it off again.
+fn count(tables: &mut Tables, order: &OpenOrderRow, sign: i64) -> Result<(), FoldError> {
+    // Every key is asked for before any is missed, so that one round loads them all.
+    let key = |sku: &String| (order.currency.clone(), order.day, sku.clone());
+    let found: Vec<_> = order.lines.iter().map(|(sku, ..)| tables.days.get(&key(sku)).map(|row| row.cloned())).collect();
+    for (row, (sku, units, revenue)) in found.into_iter().zip(order.lines.iter()) {
+        let (currency, day, sku) = key(sku);
+        let mut row =
+            row?.unwrap_or(ProductDayRow { currency, day, sku, orders: 0, units: 0, revenue_minor: 0 });
+        for (sum, more) in [(&mut row.orders, 1), (&mut row.units, *units), (&mut row.revenue_minor, *revenue)] {
+            *sum = sum.checked_add(sign * more).ok_or_else(|| overflow("a product's sum"))?;
+        }
+        tables.days.put(row);
+    }
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! What a read model is: a name, a version, tables, and a pure fold.
+
+use crate::rows::{NotLoaded, Tables};
+use crate::shop_event::Happened;
+
+/// A read model.
+pub trait ReadModel: Send + Sync + 'static {
+    /// Its name: lower case and `_`; part of the names of its schemas.
+    const NAME: &'static str;
+    /// The version of the tables and the fold. Whoever changes either counts it up; the new version is built from the
+    /// log beside the old one and takes its place.
+    const VERSION: i32;
+    /// The categories of the streams whose events it takes.
+    const CATEGORIES: &'static [&'static str];
+    /// Creates the tables, without keys. Runs with the search path at the schema of one generation.
+    const TABLES_SQL: &'static str;
+    /// Adds the keys and indexes.
+    const KEYS_SQL: &'static str;
+    /// Its tables.
+    type Tables: Tables;
+
+    /// Folds one event into the tables. Pure: it reads and writes rows and nothing else, and an event that means
+    /// nothing to this read model changes nothing.
+    ///
+    /// # Errors
+    /// [`FoldError::NotLoaded`] asks for a row, and the fold of this event starts again when it is there;
+    /// [`FoldError::Broken`] says that the event cannot be.
+    fn fold(tables: &mut Self::Tables, happened: &Happened) -> Result<(), FoldError>;
+}
+
+/// Why an event could not be folded.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum FoldError {
+    /// A row has to be loaded first.
+    #[error("a row has to be loaded first")]
+    NotLoaded,
+    /// The event contradicts what came before it.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl From<NotLoaded> for FoldError {
+    fn from(_: NotLoaded) -> Self {
+        Self::NotLoaded
+    }
+}
+
+/// The error of a fold that finds no row for an event that follows from another.
+pub(crate) fn missing(what: &str, key: impl std::fmt::Display) -> FoldError {
+    FoldError::Broken(format!("no {what} {key} is on record, though something happened to it"))
+}
+
+/// The error of a sum that left its range.
+pub(crate) fn overflow(what: &str) -> FoldError {
+    FoldError::Broken(format!("{what} is past what the table can hold"))
+}

@@ -1,0 +1,243 @@
+//! The generations of a read model: which tables there are, which of them readers see, how far each is.
+
+use chrono::{DateTime, Utc};
+use event_store::Position;
+use sqlx::postgres::{PgConnection, PgPool, PgRow};
+use sqlx::{Connection as _, FromRow, PgExecutor, Row as _};
+
+use super::sql;
+use crate::read_model::ReadModel;
+use crate::rows::Tables as _;
+
+/// What a generation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Readers see it.
+    Live,
+    /// A rebuild is filling it.
+    Building,
+    /// It was live before the one that is, and is kept.
+    Retired,
+}
+
+impl State {
+    fn parse(text: &str) -> Result<Self, sqlx::Error> {
+        match text {
+            "live" => Ok(Self::Live),
+            "building" => Ok(Self::Building),
+            "retired" => Ok(Self::Retired),
+            other => Err(sqlx::Error::Decode(format!("a generation's state is {other:?}").into())),
+        }
+    }
+}
+
+/// A set of tables of a read model, and how far the log is folded into it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Generation {
+    /// The read model's name.
+    pub name: String,
+    /// The version of the code that folds into these tables.
+    pub version: i32,
+    /// Counts the sets of tables that were ever made for this name.
+    pub generation: i32,
+    /// What it is for.
+    pub state: State,
+    /// The schema of its tables.
+    pub schema_name: String,
+    /// How far the log is folded in; `None` before the first event.
+    pub checkpoint: Option<Position>,
+    /// When the checkpoint last moved.
+    pub moved_at: DateTime<Utc>,
+    /// Why the projector stands still, if it does.
+    pub error: Option<String>,
+}
+
+impl FromRow<'_, PgRow> for Generation {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let unsigned = |column: &str| -> Result<Option<u64>, sqlx::Error> {
+            let number: Option<i64> = row.try_get(column)?;
+            number.map(u64::try_from).transpose().map_err(|error| sqlx::Error::Decode(error.into()))
+        };
+        let (commit, prepare) = (unsigned("commit_position")?, unsigned("prepare_position")?);
+        Ok(Self {
+            name: row.try_get("name")?,
+            version: row.try_get("version")?,
+            generation: row.try_get("generation")?,
+            state: State::parse(row.try_get("state")?)?,
+            schema_name: row.try_get("schema_name")?,
+            checkpoint: commit.zip(prepare).map(|(commit, prepare)| Position { commit, prepare }),
+            moved_at: row.try_get("moved_at")?,
+            error: row.try_get("error")?,
+        })
+    }
+}
+
+/// Every generation there is, by name and age.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn generations(database: impl PgExecutor<'_>) -> Result<Vec<Generation>, sqlx::Error> {
+    sqlx::query_as("select * from control.generations order by name, generation").fetch_all(database).await
+}
+
+/// The generation that readers see.
+pub(super) async fn live(database: impl PgExecutor<'_>, name: &str) -> Result<Option<Generation>, sqlx::Error> {
+    sqlx::query_as("select * from control.generations where name = $1 and state = 'live'")
+        .bind(name)
+        .fetch_optional(database)
+        .await
+}
+
+/// The live generation, locked: its projector cannot commit until this transaction ends.
+pub(super) async fn lock_live(connection: &mut PgConnection, name: &str) -> Result<Option<Generation>, sqlx::Error> {
+    sqlx::query_as("select * from control.generations where name = $1 and state = 'live' for update")
+        .bind(name)
+        .fetch_optional(connection)
+        .await
+}
+
+/// Makes an empty first generation when there is none.
+pub(super) async fn prepare<M: ReadModel>(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    lock_name(&mut transaction, M::NAME).await?;
+    if live(&mut *transaction, M::NAME).await?.is_none() {
+        let generation = add::<M>(&mut transaction, State::Live, None).await?;
+        sql::create_tables(&mut transaction, &generation.schema_name, M::TABLES_SQL).await?;
+        sql::in_schema(&mut transaction, &generation.schema_name, M::KEYS_SQL).await?;
+        sql::point_views(&mut transaction, &generation.schema_name, &M::Tables::names(), false).await?;
+    }
+    transaction.commit().await
+}
+
+/// Adds a generation to the book.
+pub(super) async fn add<M: ReadModel>(
+    connection: &mut PgConnection,
+    state: State,
+    checkpoint: Option<Position>,
+) -> Result<Generation, sqlx::Error> {
+    let state = match state {
+        State::Live => "live",
+        State::Building => "building",
+        State::Retired => "retired",
+    };
+    let next = "with next as (
+            select coalesce(max(generation), 0) + 1 as generation from control.generations where name = $1
+        )
+        insert into control.generations (name, version, generation, state, schema_name, commit_position, prepare_position)
+        select $1, $2, generation, $3, format('%s_v%s_g%s', $1, $2, generation), $4, $5 from next
+        returning *";
+    sqlx::query_as(next)
+        .bind(M::NAME)
+        .bind(M::VERSION)
+        .bind(state)
+        .bind(checkpoint.map(commit))
+        .bind(checkpoint.map(prepared))
+        .fetch_one(connection)
+        .await
+}
+
+/// Moves the checkpoint of a generation, if it still is where this process thinks and in the same state. `false` means
+/// that somebody else moved it: nothing of this transaction may count.
+pub(super) async fn advance(
+    connection: &mut PgConnection,
+    generation: &Generation,
+    to: Position,
+) -> Result<bool, sqlx::Error> {
+    let moved = sqlx::query(
+        "update control.generations set commit_position = $3, prepare_position = $4, moved_at = now(), error = null
+          where name = $1 and generation = $2
+            and commit_position is not distinct from $5 and prepare_position is not distinct from $6
+            and state = (case when $7 then 'live' else 'building' end)",
+    )
+    .bind(&generation.name)
+    .bind(generation.generation)
+    .bind(commit(to))
+    .bind(prepared(to))
+    .bind(generation.checkpoint.map(commit))
+    .bind(generation.checkpoint.map(prepared))
+    .bind(generation.state == State::Live)
+    .execute(connection)
+    .await?;
+    Ok(moved.rows_affected() == 1)
+}
+
+/// Notes why the projector of a generation stands still.
+pub(super) async fn note_error(pool: &PgPool, generation: &Generation, error: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("update control.generations set error = $3 where name = $1 and generation = $2")
+        .bind(&generation.name)
+        .bind(generation.generation)
+        .bind(error)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Makes a built generation the live one and retires the one that was. Runs in the transaction that holds the lock of
+/// the live generation.
+pub(super) async fn switch<M: ReadModel>(
+    connection: &mut PgConnection,
+    from: &Generation,
+    to: &Generation,
+) -> Result<(), sqlx::Error> {
+    let set = "update control.generations set state = $3, error = null where name = $1 and generation = $2";
+    for (generation, state) in [(from, "retired"), (to, "live")] {
+        let update = sqlx::query(set).bind(&generation.name).bind(generation.generation).bind(state);
+        update.execute(&mut *connection).await?;
+    }
+    sql::point_views(connection, &to.schema_name, &M::Tables::names(), from.version == to.version).await
+}
+
+/// Drops what a rebuild that did not finish has left, and with `retired` what was live before, all but the newest.
+pub(super) async fn sweep(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
+    let old: Vec<Generation> = sqlx::query_as(
+        "select * from control.generations g where name = $1 and (state = 'building' or (state = 'retired'
+            and generation < (select max(generation) from control.generations where name = $1 and state = 'retired')))",
+    )
+    .bind(name)
+    .fetch_all(&mut *connection)
+    .await?;
+    for generation in old {
+        let mut transaction = connection.begin().await?;
+        // An analyst's long query on old tables must not hold up this one; the next rebuild tries again.
+        sqlx::query("set local lock_timeout = '2s'").execute(&mut *transaction).await?;
+        let dropped = sql::drop_tables(&mut transaction, &generation.schema_name).await;
+        if let Err(error) = dropped {
+            tracing::warn!(schema = generation.schema_name, %error, "old tables could not be dropped yet");
+            transaction.rollback().await?;
+            continue;
+        }
+        sqlx::query("delete from control.generations where name = $1 and generation = $2")
+            .bind(&generation.name)
+            .bind(generation.generation)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+    }
+    Ok(())
+}
+
+/// One process at a time makes generations of a read model; held until the end of the transaction.
+async fn lock_name(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('storefold generations ' || $1, 0))")
+        .bind(name)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Takes the right to rebuild a read model, for as long as the connection lives. `false` when somebody else has it.
+pub(super) async fn claim_rebuild(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('storefold rebuild ' || $1, 0))")
+        .bind(name)
+        .fetch_one(connection)
+        .await
+}
+
+fn commit(position: Position) -> i64 {
+    i64::try_from(position.commit).unwrap_or(i64::MAX)
+}
+
+fn prepared(position: Position) -> i64 {
+    i64::try_from(position.prepare).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,139 @@
+//! What runs a read model: it reads the log, loads the rows that a batch touches, folds in memory, and writes each
+//! changed row once, with the checkpoint, in one transaction.
+
+mod batch;
+mod generations;
+mod projector;
+mod rebuild;
+#[doc(hidden)]
+pub mod sql;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use event_store::{EventStore, Position};
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use tokio::sync::watch;
+
+use crate::read_model::ReadModel;
+use crate::{customers, orders, product_sales, products, sales_daily};
+
+pub use batch::ProjectionError;
+pub use generations::{Generation, State, generations};
+pub use rebuild::{Phase, Progress, Rebuilt};
+
+/// Every read model there is: a new one is registered by a line in here.
+pub fn read_models() -> Vec<Arc<dyn Projector>> {
+    vec![
+        runs::<orders::Orders>(),
+        runs::<products::Products>(),
+        runs::<customers::Customers>(),
+        runs::<sales_daily::SalesDaily>(),
+        runs::<product_sales::ProductSales>(),
+    ]
+}
+
+/// What a projector works with.
+#[derive(Clone)]
+pub struct Context {
+    /// The log.
+    pub store: Arc<dyn EventStore>,
+    /// The database of the read models; see [`pool`].
+    pub pool: PgPool,
+    /// Says in this process that a checkpoint has moved.
+    pub moved: watch::Sender<()>,
+}
+
+/// A pool for projectors. Their commits do not wait for the disk: a crash loses rows and checkpoint together, and the
+/// log has everything that was lost.
+///
+/// # Errors
+/// When the database cannot be reached.
+pub async fn pool(options: &PgConnectOptions) -> Result<PgPool, sqlx::Error> {
+    let options = options.clone().application_name("storefold projections").options([("synchronous_commit", "off")]);
+    PgPoolOptions::new().max_connections(16).test_before_acquire(false).connect_with(options).await
+}
+
+/// The migrations of the runtime's own tables. They keep their own book, so that they can live beside others in one
+/// database.
+pub fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!("../migrations/control");
+    migrator.dangerous_set_table_name("_storefold_control_migrations");
+    migrator
+}
+
+/// Brings the runtime's tables up to date and makes sure that each read model has a live generation for readers to see.
+/// Safe to call from several processes at once.
+///
+/// # Errors
+/// When the database refuses, or was migrated by a newer release.
+pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
+    migrator().run(pool).await?;
+    for model in read_models() {
+        model.prepare(pool).await?;
+    }
+    Ok(())
+}
+
+/// A read model, ready to run. Implemented for every [`ReadModel`].
+#[async_trait]
+pub trait Projector: Send + Sync {
+    /// The read model's name.
+    fn name(&self) -> &'static str;
+    /// The version of its code.
+    fn version(&self) -> i32;
+    /// Makes an empty first generation when there is none.
+    async fn prepare(&self, pool: &PgPool) -> Result<(), sqlx::Error>;
+    /// Follows the log until `stop` says so. A read model whose tables are of another version is built anew first. What
+    /// goes wrong is logged, noted in the database, and tried again.
+    async fn run(&self, context: Context, stop: watch::Receiver<bool>);
+    /// Folds the log into a shadow of the tables, catches up, and switches readers over, all while they read.
+    ///
+    /// # Errors
+    /// [`ProjectionError`]; what readers see is as it was.
+    async fn rebuild(&self, context: &Context, progress: &(dyn Fn(Progress) + Sync)) -> Result<Rebuilt, ProjectionError>;
+    /// Waits until the live generation has folded what stands at `position`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    async fn reached(&self, context: &Context, position: Position) -> Result<(), sqlx::Error>;
+}
+
+/// A read model as a [`Projector`].
+struct Runs<M>(std::marker::PhantomData<fn() -> M>);
+
+fn runs<M: ReadModel>() -> Arc<dyn Projector> {
+    Arc::new(Runs::<M>(std::marker::PhantomData))
+}
+
+#[async_trait]
+impl<M: ReadModel> Projector for Runs<M> {
+    fn name(&self) -> &'static str {
+        M::NAME
+    }
+
+    fn version(&self) -> i32 {
+        M::VERSION
+    }
+
+    async fn prepare(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+        generations::prepare::<M>(pool).await
+    }
+
+    async fn run(&self, context: Context, stop: watch::Receiver<bool>) {
+        projector::run::<M>(context, stop).await;
+    }
+
+    async fn rebuild(
+        &self,
+        context: &Context,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Rebuilt, ProjectionError> {
+        rebuild::rebuild::<M>(context, progress).await
+    }
+
+    async fn reached(&self, context: &Context, position: Position) -> Result<(), sqlx::Error> {
+        projector::reached(context, M::NAME, position).await
+    }
+}

@@ -1,0 +1,139 @@
+//! The SQL of any table, made from what its rows say about themselves. All dynamic SQL of this crate is in here: names
+//! come from constants of the code, values are always bound.
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Executor as _};
+
+use crate::rows::{Row, Rows};
+
+/// How many bytes go to the server at a time while copying.
+const COPY_CHUNK: usize = 256 * 1024;
+
+/// Loads the rows that the fold asked for in vain. Says whether there was anything.
+pub async fn load<R: Row>(rows: &mut Rows<R>, schema: &str, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let wanted = rows.take_wanted();
+    if wanted.is_empty() {
+        return Ok(false);
+    }
+    let sql = format!(
+        "select {columns} from \"{schema}\".{table} join unnest({arrays}) as wanted ({keys}) using ({keys})",
+        columns = columns::<R>(),
+        table = R::TABLE,
+        arrays = arrays(&R::COLUMNS[..R::KEY_COLUMNS]),
+        keys = keys::<R>(),
+    );
+    let found = R::bind_keys(sqlx::query(AssertSqlSafe(sql)), &wanted).fetch_all(connection).await?;
+    let found = found.iter().map(R::read).collect::<Result<_, _>>()?;
+    rows.load(wanted, found);
+    Ok(true)
+}
+
+/// Writes what the fold made: each changed row once.
+pub async fn write<R: Row>(rows: &Rows<R>, schema: &str, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let written = rows.written();
+    if !written.is_empty() {
+        let assignments = R::COLUMNS[R::KEY_COLUMNS..].iter().map(|(column, _)| format!("{column} = excluded.{column}"));
+        let sql = format!(
+            "insert into \"{schema}\".{table} ({columns}) select * from unnest({arrays})
+             on conflict ({keys}) do update set {assignments}",
+            table = R::TABLE,
+            columns = columns::<R>(),
+            arrays = arrays(R::COLUMNS),
+            keys = keys::<R>(),
+            assignments = assignments.collect::<Vec<_>>().join(", "),
+        );
+        R::bind_rows(sqlx::query(AssertSqlSafe(sql)), &written).execute(&mut *connection).await?;
+    }
+    let removed = rows.removed();
+    if !removed.is_empty() {
+        let sql = format!(
+            "delete from \"{schema}\".{table} where ({keys}) in (select * from unnest({arrays}))",
+            table = R::TABLE,
+            keys = keys::<R>(),
+            arrays = arrays(&R::COLUMNS[..R::KEY_COLUMNS]),
+        );
+        R::bind_keys(sqlx::query(AssertSqlSafe(sql)), &removed).execute(connection).await?;
+    }
+    Ok(())
+}
+
+/// Copies every row that was put into a table that was made in this transaction: the rows are written frozen, as no
+/// other transaction can see the table yet.
+pub async fn copy<R: Row>(rows: &Rows<R>, schema: &str, connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+    let statement = format!(
+        "copy \"{schema}\".{table} ({columns}) from stdin (format binary, freeze true)",
+        table = R::TABLE,
+        columns = columns::<R>(),
+    );
+    let mut sink = connection.copy_in_raw(&statement).await?;
+    // The format's signature, its flags, and the length of its extension: none.
+    let mut buffer = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+    for row in rows.written() {
+        row.copy(&mut buffer);
+        if buffer.len() >= COPY_CHUNK {
+            sink.send(std::mem::take(&mut buffer)).await?;
+        }
+    }
+    buffer.extend((-1_i16).to_be_bytes());
+    sink.send(buffer).await?;
+    sink.finish().await
+}
+
+/// Creates the schema of a generation with its tables.
+pub(super) async fn create_tables(connection: &mut PgConnection, schema: &str, ddl: &str) -> Result<(), sqlx::Error> {
+    connection.execute(AssertSqlSafe(format!("create schema \"{schema}\""))).await?;
+    in_schema(connection, schema, ddl).await
+}
+
+/// Runs DDL with the search path at a schema, until the end of the transaction.
+pub(super) async fn in_schema(connection: &mut PgConnection, schema: &str, ddl: &str) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(format!("set local search_path to \"{schema}\"; {ddl}"))).execute(&mut *connection).await?;
+    sqlx::raw_sql("reset search_path").execute(connection).await?;
+    Ok(())
+}
+
+/// Tells the planner what is in the tables, so that the first queries find good plans.
+pub(super) async fn analyze(connection: &mut PgConnection, schema: &str, tables: &[&str]) -> Result<(), sqlx::Error> {
+    for table in tables {
+        connection.execute(AssertSqlSafe(format!("analyze \"{schema}\".{table}"))).await?;
+    }
+    Ok(())
+}
+
+/// Points the views of the schema `read` at the tables of a generation. When the tables may have other columns than the
+/// views had, the views are made anew.
+pub(super) async fn point_views(
+    connection: &mut PgConnection,
+    schema: &str,
+    tables: &[&str],
+    same_columns: bool,
+) -> Result<(), sqlx::Error> {
+    for table in tables {
+        if !same_columns {
+            connection.execute(AssertSqlSafe(format!("drop view if exists read.{table}"))).await?;
+        }
+        let view = format!("create or replace view read.{table} as select * from \"{schema}\".{table}");
+        connection.execute(AssertSqlSafe(view)).await?;
+    }
+    Ok(())
+}
+
+/// Drops the tables of a generation.
+pub(super) async fn drop_tables(connection: &mut PgConnection, schema: &str) -> Result<(), sqlx::Error> {
+    connection.execute(AssertSqlSafe(format!("drop schema if exists \"{schema}\" cascade"))).await?;
+    Ok(())
+}
+
+fn columns<R: Row>() -> String {
+    R::COLUMNS.iter().map(|(column, _)| *column).collect::<Vec<_>>().join(", ")
+}
+
+fn keys<R: Row>() -> String {
+    R::COLUMNS[..R::KEY_COLUMNS].iter().map(|(column, _)| *column).collect::<Vec<_>>().join(", ")
+}
+
+/// One array parameter a column: `$1::uuid[], $2::int4[]`.
+fn arrays(columns: &[(&str, &str)]) -> String {
+    let parameters = (1..).zip(columns).map(|(number, (_, kind))| format!("${number}::{kind}[]"));
+    parameters.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,121 @@
+//! What was sold a day, by country and currency.
+//!
+//! A sale counts when its order is confirmed, or recorded as past, on the day on which it was placed (UTC), and is taken
+//! back when the order is cancelled.
+
+#[cfg(test)]
+mod tests;
+
+use chrono::NaiveDate;
+use domain::decider::Decider;
+use domain::ordering::{Event, Order, SaleMade};
+use uuid::Uuid;
+
+use crate::read_model::{FoldError, ReadModel, missing, overflow};
+use crate::shop_event::{Happened, ShopEvent};
+
+crate::row! {
+    /// The sales of a day in a country.
+    pub struct DayRow in "sales_daily", key { currency: String, day: NaiveDate, country: String } {
+        orders: i64,
+        lines: i64,
+        units: i64,
+        revenue_minor: i64,
+    }
+}
+
+crate::row! {
+    /// An order that may still be confirmed or cancelled.
+    pub struct OpenOrderRow in "sales_daily_orders", key { order_id: Uuid } {
+        day: NaiveDate,
+        country: String,
+        currency: String,
+        lines: i64,
+        units: i64,
+        revenue_minor: i64,
+        counted: bool,
+    }
+}
+
+crate::tables! {
+    /// The tables of `sales_daily`.
+    pub struct Tables {
+        /// A row a day, country and currency.
+        days: DayRow,
+        /// A row an open order.
+        open_orders: OpenOrderRow,
+    }
+}
+
+/// The read model `sales_daily`.
+pub struct SalesDaily;
+
+impl ReadModel for SalesDaily {
+    const NAME: &'static str = "sales_daily";
+    const VERSION: i32 = 1;
+    const CATEGORIES: &'static [&'static str] = &[Order::CATEGORY];
+    const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/sales_daily.sql");
+    const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/sales_daily.keys.sql");
+    type Tables = Tables;
+
+    fn fold(tables: &mut Tables, happened: &Happened) -> Result<(), FoldError> {
+        let ShopEvent::Ordering(order, event) = &happened.event else { return Ok(()) };
+        let counts = match event {
+            Event::Placed(placed) => {
+                tables.open_orders.put(open(order.0, &placed.0)?);
+                return Ok(());
+            }
+            Event::Recorded(recorded) => return count(tables, &open(order.0, &recorded.0)?, 1),
+            Event::Completed(_) => return Ok(()),
+            Event::Confirmed(_) => true,
+            Event::Rejected(_) | Event::Cancelled(_) => false,
+        };
+        let row = tables.open_orders.get(&(order.0,))?.ok_or_else(|| missing("open order", order))?.clone();
+        match (row.counted, counts) {
+            (false, true) => count(tables, &row, 1)?,
+            (true, false) => count(tables, &row, -1)?,
+            _ => {}
+        }
+        tables.open_orders.put(OpenOrderRow { counted: counts, ..row });
+        Ok(())
+    }
+}
+
+fn open(order_id: Uuid, sale: &SaleMade) -> Result<OpenOrderRow, FoldError> {
+    let units = sale.lines.iter().try_fold(0_i64, |sum, line| sum.checked_add(line.quantity.units()));
+    Ok(OpenOrderRow {
+        order_id,
+        day: sale.placed_at.date_naive(),
+        country: sale.country.to_string(),
+        currency: sale.currency.to_string(),
+        lines: i64::try_from(sale.lines.len()).map_err(|_| overflow("the number of lines of an order"))?,
+        units: units.ok_or_else(|| overflow("the number of units of an order"))?,
+        revenue_minor: sale.total_minor,
+        counted: false,
+    })
+}
+
+/// Adds an order to its day, or with `sign` -1 takes it off again.
+fn count(tables: &mut Tables, order: &OpenOrderRow, sign: i64) -> Result<(), FoldError> {
+    let key = (order.currency.clone(), order.day, order.country.clone());
+    let mut row = tables.days.get(&key)?.cloned().unwrap_or_else(|| DayRow {
+        currency: key.0,
+        day: key.1,
+        country: key.2,
+        orders: 0,
+        lines: 0,
+        units: 0,
+        revenue_minor: 0,
+    });
+    let sums = [
+        (&mut row.orders, 1),
+        (&mut row.lines, order.lines),
+        (&mut row.units, order.units),
+        (&mut row.revenue_minor, order.revenue_minor),
+    ];
+    for (sum, more) in sums {
+        *sum = sum.checked_add(sign * more).ok_or_else(|| overflow("a day's sum"))?;
+    }
+    tables.days.put(row);
+    Ok(())
+}
