@@ -1,0 +1,296 @@
+//! How each aggregate looks from outside: its category, its commands, its state.
+//!
+//! The table of routes follows from the deciders' own command types. A new aggregate is registered by a line in
+//! [`registry`]; no router is touched.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use domain::catalog::Product;
+use domain::customers::Customer;
+use domain::decider::Decider;
+use domain::ids::InvalidId;
+use domain::inventory::Stock;
+use event_store::{Direction, InvalidStreamName, Position, RecordedEvent, StreamName};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::envelope::Envelope;
+use crate::execute::{Answer, ExecuteError, Executor};
+use crate::load::{LoadError, Loaded, Until, stream_of};
+use crate::ordering::Orders;
+use crate::wire::{self, WireError};
+
+/// Every aggregate that can be reached: a new one is registered by a line in here.
+pub fn registry() -> Registry {
+    Registry::new([serves::<Plain<Product>>(), serves::<Plain<Stock>>(), serves::<Orders>(), serves::<Plain<Customer>>()])
+}
+
+/// How the commands of an aggregate look from outside, and how they become the domain's.
+#[async_trait]
+pub trait Endpoint: Send + Sync + 'static {
+    /// The aggregate.
+    type Decider: Decider<State: Serialize + JsonSchema, Refusal: Serialize>;
+    /// Its commands as clients send them: an enum whose variants carry their fields.
+    type Wire: DeserializeOwned + JsonSchema + Send;
+
+    /// Makes a command of what was sent: adds what the sender left to the shop.
+    ///
+    /// # Errors
+    /// [`PrepareError`] when what is to be added is not to be had.
+    async fn prepare(
+        wire: Self::Wire,
+        executor: &Executor,
+        now: DateTime<Utc>,
+    ) -> Result<<Self::Decider as Decider>::Command, PrepareError>;
+}
+
+/// Why a command could not be completed from what was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// What was asked for is not to be had.
+    #[error("{detail}")]
+    Refused {
+        /// What, in a sentence.
+        detail: String,
+        /// The refusal with its figures: an object with a field `refusal`.
+        figures: Value,
+    },
+    /// What is to be looked up cannot be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// An id makes no stream name.
+    #[error(transparent)]
+    Stream(#[from] InvalidStreamName),
+}
+
+impl PrepareError {
+    /// A refusal, told like an aggregate's own.
+    pub fn refused(refusal: impl std::error::Error + Serialize) -> Self {
+        Self::Refused { detail: refusal.to_string(), figures: serde_json::to_value(&refusal).unwrap_or_default() }
+    }
+}
+
+/// An aggregate whose commands come in as the domain has them.
+struct Plain<D>(PhantomData<fn() -> D>);
+
+#[async_trait]
+impl<D> Endpoint for Plain<D>
+where
+    D: Decider<State: Serialize + JsonSchema, Refusal: Serialize, Command: DeserializeOwned + JsonSchema>,
+{
+    type Decider = D;
+    type Wire = D::Command;
+
+    async fn prepare(wire: D::Command, _: &Executor, _: DateTime<Utc>) -> Result<D::Command, PrepareError> {
+        Ok(wire)
+    }
+}
+
+/// Why a request to an aggregate failed, whichever aggregate it is.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// There is no such command.
+    #[error("{category} has no command {command:?}; it has {known}")]
+    UnknownCommand {
+        /// The aggregate's category.
+        category: &'static str,
+        /// What was asked for.
+        command: String,
+        /// What there is, in a row.
+        known: String,
+    },
+    /// The id is not of this kind of aggregate.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+    /// The body is not the command that it should be.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The domain said no.
+    #[error("{detail}")]
+    Refused {
+        /// The aggregate's category.
+        category: &'static str,
+        /// Why, in a sentence.
+        detail: String,
+        /// The refusal with its figures: an object with a field `refusal`.
+        figures: Value,
+    },
+    /// The command could not be executed.
+    #[error(transparent)]
+    Execute(ExecuteError<std::convert::Infallible>),
+}
+
+/// An aggregate's present or past state.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// What it is.
+    pub state: Value,
+    /// The revision of the last event that is folded in.
+    pub revision: u64,
+    /// The position of that event.
+    pub position: Position,
+}
+
+/// An aggregate as the HTTP surface and the import see it. Implemented for every [`Endpoint`].
+#[async_trait]
+pub trait Aggregate: Send + Sync {
+    /// Its category.
+    fn category(&self) -> &'static str;
+    /// The names of its commands.
+    fn commands(&self) -> &[String];
+    /// The JSON Schemas of its commands by name, and of its state.
+    fn schemas(&self, generator: &mut SchemaGenerator) -> (Vec<(String, Value)>, Value);
+    /// The stream of the aggregate with this id.
+    ///
+    /// # Errors
+    /// [`Failure::Id`].
+    fn stream(&self, id: &str) -> Result<StreamName, Failure>;
+    /// Reads a command from its JSON and executes it.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    async fn execute(
+        &self,
+        executor: &Executor,
+        id: &str,
+        command: &str,
+        body: &[u8],
+        envelope: &Envelope,
+    ) -> Result<Answer, Failure>;
+    /// Folds the aggregate's stream; `None` when nothing has happened to it, or not yet by then.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    async fn state(&self, executor: &Executor, id: &str, until: Until) -> Result<Option<Snapshot>, Failure>;
+}
+
+/// Reads a page of an aggregate's history, oldest first.
+///
+/// # Errors
+/// [`LoadError::Read`].
+pub async fn history(
+    executor: &Executor,
+    stream: &StreamName,
+    from: u64,
+    limit: usize,
+) -> Result<(Vec<RecordedEvent>, bool), LoadError> {
+    let page = executor.store().read_stream(stream, Some(from), Direction::Forwards, limit).await?;
+    Ok((page.events, page.end))
+}
+
+/// An [`Endpoint`] as an [`Aggregate`].
+struct Serves<E> {
+    commands: Vec<String>,
+    /// The same names, for as long as the program runs: serde wants them so.
+    names: BTreeMap<String, &'static str>,
+    endpoint: PhantomData<fn() -> E>,
+}
+
+fn serves<E: Endpoint>() -> Arc<dyn Aggregate> {
+    let schemas = wire::commands::<E::Wire>(&mut SchemaGenerator::default());
+    let commands: Vec<String> = schemas.into_iter().map(|(name, _)| name).collect();
+    let names = commands.iter().map(|name| (name.clone(), &*name.clone().leak())).collect();
+    Arc::new(Serves::<E> { commands, names, endpoint: PhantomData })
+}
+
+#[async_trait]
+impl<E: Endpoint> Aggregate for Serves<E> {
+    fn category(&self) -> &'static str {
+        E::Decider::CATEGORY
+    }
+
+    fn commands(&self) -> &[String] {
+        &self.commands
+    }
+
+    fn schemas(&self, generator: &mut SchemaGenerator) -> (Vec<(String, Value)>, Value) {
+        let state = <E::Decider as Decider>::State::json_schema(generator);
+        (wire::commands::<E::Wire>(generator), state.into())
+    }
+
+    fn stream(&self, id: &str) -> Result<StreamName, Failure> {
+        let id: <E::Decider as Decider>::Id = id.parse()?;
+        stream_of::<E::Decider>(&id).map_err(|error| Failure::Execute(error.into()))
+    }
+
+    async fn execute(
+        &self,
+        executor: &Executor,
+        id: &str,
+        command: &str,
+        body: &[u8],
+        envelope: &Envelope,
+    ) -> Result<Answer, Failure> {
+        let category = self.category();
+        let unknown =
+            || Failure::UnknownCommand { category, command: command.to_owned(), known: self.commands.join(", ") };
+        let name = self.names.get(command).copied().ok_or_else(unknown)?;
+        let id: <E::Decider as Decider>::Id = id.parse()?;
+        let wire: E::Wire = wire::read(name, body)?;
+        let command = E::prepare(wire, executor, envelope.now).await.map_err(|error| match error {
+            PrepareError::Refused { detail, figures } => Failure::Refused { category, detail, figures },
+            PrepareError::Load(error) => Failure::Execute(error.into()),
+            PrepareError::Stream(error) => Failure::Execute(error.into()),
+        })?;
+        executor.execute::<E::Decider>(&id, command, envelope).await.map_err(|error| told(category, error))
+    }
+
+    async fn state(&self, executor: &Executor, id: &str, until: Until) -> Result<Option<Snapshot>, Failure> {
+        let id: <E::Decider as Decider>::Id = id.parse()?;
+        let stream = stream_of::<E::Decider>(&id).map_err(|error| Failure::Execute(error.into()))?;
+        let loaded = Loaded::<E::Decider>::nothing().advance(executor.store(), &stream, until, |_| {}).await;
+        let loaded = loaded.map_err(|error| Failure::Execute(error.into()))?;
+        let state = serde_json::to_value(&loaded.state).map_err(|source| {
+            let event_type = E::Decider::CATEGORY;
+            Failure::Execute(domain::codec::CodecError::Encode { event_type, source }.into())
+        })?;
+        let known = loaded.revision.zip(loaded.position);
+        Ok(known.map(|(revision, position)| Snapshot { state, revision, position }))
+    }
+}
+
+/// An execution's error without the type of the aggregate's refusal.
+fn told<R: std::error::Error + Serialize>(category: &'static str, error: ExecuteError<R>) -> Failure {
+    Failure::Execute(match error {
+        ExecuteError::Refused(refusal) => {
+            let figures = serde_json::to_value(&refusal).unwrap_or_default();
+            return Failure::Refused { category, detail: refusal.to_string(), figures };
+        }
+        ExecuteError::PreconditionFailed { actual } => ExecuteError::PreconditionFailed { actual },
+        ExecuteError::KeyReused => ExecuteError::KeyReused,
+        ExecuteError::InFlight => ExecuteError::InFlight,
+        ExecuteError::Contended => ExecuteError::Contended,
+        ExecuteError::TooLarge { events, bytes } => ExecuteError::TooLarge { events, bytes },
+        ExecuteError::Stream(error) => ExecuteError::Stream(error),
+        ExecuteError::Load(error) => ExecuteError::Load(error),
+        ExecuteError::Codec(error) => ExecuteError::Codec(error),
+        ExecuteError::Log(error) => ExecuteError::Log(error),
+    })
+}
+
+/// The aggregates that can be reached, by category.
+#[derive(Clone)]
+pub struct Registry(Arc<BTreeMap<&'static str, Arc<dyn Aggregate>>>);
+
+impl Registry {
+    /// A registry of these aggregates.
+    pub fn new(aggregates: impl IntoIterator<Item = Arc<dyn Aggregate>>) -> Self {
+        Self(Arc::new(aggregates.into_iter().map(|aggregate| (aggregate.category(), aggregate)).collect()))
+    }
+
+    /// The aggregate of a category.
+    pub fn get(&self, category: &str) -> Option<&dyn Aggregate> {
+        self.0.get(category).map(|aggregate| &**aggregate)
+    }
+
+    /// Every aggregate, by category.
+    pub fn iter(&self) -> impl Iterator<Item = &dyn Aggregate> {
+        self.0.values().map(|aggregate| &**aggregate)
+    }
+}

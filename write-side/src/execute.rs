@@ -1,0 +1,269 @@
+//! Executing a command: load, decide, append exactly; when somebody else was faster, again.
+//!
+//! A command has one id, and its events have ids that follow from it. The events carry the command's id, so an
+//! aggregate's own stream says what it has already done: the same command again gets the first answer again. There is
+//! no second store of answers, and nothing to expire.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use domain::codec::CodecError;
+use domain::decider::Decider;
+use event_store::{
+    Append, AppendError, Appended, EventStore, EventType, Expected, InvalidStreamName, Metadata, NewEvent, Position,
+    StreamName,
+};
+use uuid::Uuid;
+
+use crate::envelope::Envelope;
+use crate::load::{LoadError, Loaded, Past, Until, stream_of};
+
+/// How often a command is decided anew because another writer was faster.
+pub const MAX_ATTEMPTS: u32 = 20;
+
+/// What a command led to.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub struct Answer {
+    /// The aggregate's stream.
+    pub stream: String,
+    /// The revision of the stream's last event as of this command.
+    pub revision: u64,
+    /// The position of that event in the log, to be given back as `Storefold-After`.
+    #[schemars(with = "String")]
+    pub position: Position,
+    /// The events that the command led to; none when there was nothing to do.
+    pub events: Vec<EventRef>,
+}
+
+impl Answer {
+    /// Whether the command began the aggregate.
+    pub fn created(&self) -> bool {
+        self.events.first().is_some_and(|event| event.revision == 0)
+    }
+}
+
+/// An event, by name.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub struct EventRef {
+    /// The event's id.
+    pub id: Uuid,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// Its place in the stream.
+    pub revision: u64,
+}
+
+/// Why a command led to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError<R: std::error::Error + 'static> {
+    /// The aggregate said no.
+    #[error(transparent)]
+    Refused(R),
+    /// The aggregate is not as the sender presumed.
+    #[error("the aggregate is not as presumed: its last revision is {actual:?}")]
+    PreconditionFailed {
+        /// Its last revision; `None` when nothing has happened to it.
+        actual: Option<u64>,
+    },
+    /// The command's id was used for a command that says something else.
+    #[error("this key was used for another command to this aggregate")]
+    KeyReused,
+    /// The same command is being executed at this moment.
+    #[error("the same command is being executed at this moment")]
+    InFlight,
+    /// Other writers were faster every time.
+    #[error("other writers were faster {MAX_ATTEMPTS} times in a row")]
+    Contended,
+    /// The events are more than one append can take.
+    #[error("the command leads to {events} events of {bytes} bytes in all, more than the log takes at once")]
+    TooLarge {
+        /// How many events.
+        events: usize,
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// The aggregate's id makes no stream name.
+    #[error(transparent)]
+    Stream(#[from] InvalidStreamName),
+    /// The aggregate cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// An event cannot be written down.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The log takes nothing at the moment, or did not say whether it took it. The same command with the same id is
+    /// safe to send again.
+    #[error("the log failed; send the same command with the same key again")]
+    Log(#[source] AppendError),
+}
+
+/// Executes commands against a log. Cheap to clone; clones know of each other's running commands.
+#[derive(Clone)]
+pub struct Executor {
+    store: Arc<dyn EventStore>,
+    running: Arc<Mutex<HashSet<(StreamName, Uuid)>>>,
+}
+
+impl Executor {
+    /// Executes commands against this log.
+    pub fn new(store: Arc<dyn EventStore>) -> Self {
+        Self { store, running: Arc::default() }
+    }
+
+    /// The log.
+    pub fn store(&self) -> &dyn EventStore {
+        &*self.store
+    }
+
+    /// Executes a command and answers when its events are durable.
+    ///
+    /// # Errors
+    /// [`ExecuteError`]. Unless it is [`ExecuteError::Log`], nothing was appended.
+    pub async fn execute<D: Decider>(
+        &self,
+        id: &D::Id,
+        command: D::Command,
+        envelope: &Envelope,
+    ) -> Result<Answer, ExecuteError<D::Refusal>> {
+        let stream = stream_of::<D>(id)?;
+        let _running = Running::begin(self, &stream, envelope.command_id).ok_or(ExecuteError::InFlight)?;
+        let mut loaded = Loaded::<D>::nothing();
+        // A command that begins an aggregate is tried without reading first; the log says when there is one already.
+        let mut presumed_new = D::opens(&command) && envelope.precondition.holds(None);
+        for _ in 0..MAX_ATTEMPTS {
+            if !presumed_new {
+                let mut earlier = Earlier::new(envelope);
+                loaded = loaded.advance(self.store(), &stream, Until::Now, |past| earlier.look_at(past)).await?;
+                if let Some(answer) = earlier.answer()? {
+                    return Ok(answer);
+                }
+                if !envelope.precondition.holds(loaded.revision) {
+                    return Err(ExecuteError::PreconditionFailed { actual: loaded.revision });
+                }
+            }
+            let decided = match D::decide(&loaded.state, command.clone()) {
+                Ok(events) => events,
+                // What was presumed may be wrong; the stream is asked before the answer is no.
+                Err(_) if presumed_new => {
+                    presumed_new = false;
+                    continue;
+                }
+                Err(refusal) => return Err(ExecuteError::Refused(refusal)),
+            };
+            if decided.is_empty() {
+                if let Some((revision, position)) = loaded.revision.zip(loaded.position) {
+                    return Ok(Answer { stream: stream.to_string(), revision, position, events: Vec::new() });
+                }
+                presumed_new = false;
+                continue;
+            }
+            let events = decided.iter().enumerate().map(|(index, event)| to_store(event, index, envelope));
+            let events = events.collect::<Result<Vec<_>, _>>()?;
+            let names: Vec<_> = events.iter().map(|event| (event.id, event.event_type.to_string())).collect();
+            let expected = Expected::last(loaded.revision);
+            match self.store.append(Append { stream: stream.clone(), expected, events }).await {
+                Ok(appended) => return Ok(answer(&stream, appended, names)),
+                Err(AppendError::Conflict { .. }) => presumed_new = false,
+                Err(AppendError::Limit { events, bytes }) => return Err(ExecuteError::TooLarge { events, bytes }),
+                Err(error) => return Err(ExecuteError::Log(error)),
+            }
+        }
+        Err(ExecuteError::Contended)
+    }
+}
+
+/// A command that is being executed in this process. The guard ends it.
+struct Running<'a> {
+    executor: &'a Executor,
+    key: (StreamName, Uuid),
+}
+
+impl<'a> Running<'a> {
+    fn begin(executor: &'a Executor, stream: &StreamName, command: Uuid) -> Option<Self> {
+        let key = (stream.clone(), command);
+        let mut running = executor.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.insert(key.clone()).then_some(Self { executor, key })
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.executor.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+/// Looks among the events of a stream for those of the command that is to be executed.
+struct Earlier<'a> {
+    envelope: &'a Envelope,
+    found: Option<Answer>,
+    reused: bool,
+}
+
+impl<'a> Earlier<'a> {
+    fn new(envelope: &'a Envelope) -> Self {
+        Self { envelope, found: None, reused: false }
+    }
+
+    fn look_at<E>(&mut self, past: &Past<E>) {
+        let Past { recorded, metadata, .. } = past;
+        if metadata.command_id != self.envelope.command_id {
+            return;
+        }
+        self.reused |= metadata.command_hash != self.envelope.fingerprint;
+        let answer = self.found.get_or_insert_with(|| Answer {
+            stream: recorded.stream.to_string(),
+            revision: recorded.revision,
+            position: recorded.position,
+            events: Vec::new(),
+        });
+        (answer.revision, answer.position) = (recorded.revision, recorded.position);
+        answer.events.push(EventRef {
+            id: recorded.id,
+            event_type: recorded.event_type.to_string(),
+            revision: recorded.revision,
+        });
+    }
+
+    fn answer<R: std::error::Error>(self) -> Result<Option<Answer>, ExecuteError<R>> {
+        if self.reused { Err(ExecuteError::KeyReused) } else { Ok(self.found) }
+    }
+}
+
+fn to_store<E: domain::codec::StoredEvent>(
+    event: &E,
+    index: usize,
+    envelope: &Envelope,
+) -> Result<NewEvent, CodecError> {
+    let encoded = event.encode()?;
+    let event_type = encoded.event_type;
+    let metadata = Metadata {
+        correlation_id: envelope.correlation_id,
+        causation_id: envelope.causation_id,
+        schema: encoded.schema,
+        command_id: envelope.command_id,
+        command_hash: envelope.fingerprint.clone(),
+        actor: envelope.actor.clone(),
+        tenant: None,
+        traceparent: envelope.traceparent.clone(),
+        occurred_at: envelope.now,
+    };
+    Ok(NewEvent {
+        id: envelope.event_id(index),
+        event_type: EventType::new(event_type)
+            .map_err(|_| CodecError::UnknownType { event_type: event_type.to_owned() })?,
+        data: encoded.data.into(),
+        metadata: metadata.to_bytes().map_err(|source| CodecError::Encode { event_type, source })?,
+    })
+}
+
+fn answer(stream: &StreamName, appended: Appended, names: Vec<(Uuid, String)>) -> Answer {
+    let first = appended.revision + 1 - names.len() as u64;
+    let events = (first..).zip(names).map(|(revision, (id, event_type))| EventRef { id, event_type, revision });
+    Answer {
+        stream: stream.to_string(),
+        revision: appended.revision,
+        position: appended.position,
+        events: events.collect(),
+    }
+}

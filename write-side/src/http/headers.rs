@@ -1,0 +1,147 @@
+//! What the headers of a request say about a command.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use chrono::Utc;
+use event_store::StreamName;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::Problem;
+use crate::envelope::{Envelope, Precondition, command_id_of_key, fingerprint};
+
+/// The position of a command's last event, to be given back as `Storefold-After`.
+pub(super) const POSITION: HeaderName = HeaderName::from_static("storefold-position");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const CORRELATION_ID: HeaderName = HeaderName::from_static("storefold-correlation-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The longest idempotency key, in bytes.
+const MAX_KEY: usize = 255;
+
+/// The envelope of a command that came with these headers.
+pub(super) fn envelope(
+    headers: &HeaderMap,
+    stream: &StreamName,
+    command: &str,
+    body: &Value,
+) -> Result<Envelope, Problem> {
+    let command_id = match idempotency_key(headers)? {
+        Some(key) => command_id_of_key(stream, key),
+        None => Uuid::now_v7(),
+    };
+    let correlation_id = match text(headers, &CORRELATION_ID)? {
+        Some(id) => Uuid::parse_str(id).map_err(|_| invalid(&CORRELATION_ID, "is no UUID"))?,
+        None => command_id,
+    };
+    Ok(Envelope {
+        precondition: precondition(headers)?,
+        correlation_id,
+        // A trace context of another form is dropped, as W3C's recommendation has it.
+        traceparent: text(headers, &TRACEPARENT).ok().flatten().filter(|trace| is_trace(trace)).map(ToOwned::to_owned),
+        ..Envelope::new(command_id, fingerprint(command, body), Utc::now())
+    })
+}
+
+/// The revision of an aggregate as an entity tag: `"7"`.
+pub(super) fn etag(revision: u64) -> HeaderValue {
+    // Digits and quotes are always valid in a header.
+    HeaderValue::from_str(&format!("\"{revision}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// Whether `If-None-Match` names this revision, so that the client has it already.
+pub(super) fn has_already(headers: &HeaderMap, revision: u64) -> bool {
+    let tags = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let tag = format!("\"{revision}\"");
+    tags.flat_map(|tags| tags.split(',')).any(|known| known.trim().trim_start_matches("W/") == tag)
+}
+
+/// The key that names the command: a string in quotes, as the draft standard has it, or bare.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    if headers.get_all(&IDEMPOTENCY_KEY).iter().count() > 1 {
+        return Err(invalid(&IDEMPOTENCY_KEY, "stands more than once"));
+    }
+    let Some(key) = text(headers, &IDEMPOTENCY_KEY)? else { return Ok(None) };
+    let inner = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
+    if inner.is_empty() || inner.len() > MAX_KEY || inner.contains('"') {
+        return Err(invalid(&IDEMPOTENCY_KEY, &format!("has 1 to {MAX_KEY} visible characters, in quotes or bare")));
+    }
+    Ok(Some(inner))
+}
+
+fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
+    let (if_match, if_none_match) = (text(headers, &header::IF_MATCH)?, text(headers, &header::IF_NONE_MATCH)?);
+    match (if_match, if_none_match) {
+        (None, None) => Ok(Precondition::None),
+        (None, Some("*")) => Ok(Precondition::New),
+        (None, Some(_)) => Err(invalid(&header::IF_NONE_MATCH, "says * with a command: it must not exist yet")),
+        (Some("*"), None) => Ok(Precondition::Existing),
+        (Some(tag), None) => {
+            let revision = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+            let revision = revision.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+            let revision = revision.and_then(|digits| digits.parse().ok());
+            revision
+                .map(Precondition::Revision)
+                .ok_or_else(|| invalid(&header::IF_MATCH, "is one entity tag as it was given in ETag, such as \"7\", or *"))
+        }
+        (Some(_), Some(_)) => Err(invalid(&header::IF_MATCH, "and If-None-Match exclude each other")),
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
+    let value = headers.get(name).map(HeaderValue::to_str).transpose();
+    value.map(|value| value.map(str::trim)).map_err(|_| invalid(name, "has characters other than visible ASCII"))
+}
+
+fn invalid(name: &HeaderName, what: &str) -> Problem {
+    Problem::bad_request("invalid-header", format!("the header {name} {what}")).with("header", name.as_str())
+}
+
+/// Whether a text has the form of version 00 of W3C's trace context.
+fn is_trace(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let hex = |part: &&str| part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    parts.iter().all(hex) && parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn a_key_is_the_same_in_quotes_and_bare() {
+        assert_eq!(idempotency_key(&with(IDEMPOTENCY_KEY, "\"abc\"")).unwrap(), Some("abc"));
+        assert_eq!(idempotency_key(&with(IDEMPOTENCY_KEY, "abc")).unwrap(), Some("abc"));
+        for wrong in ["", "\"\"", "a\"b", "\"a\"b\""] {
+            assert!(idempotency_key(&with(IDEMPOTENCY_KEY, wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn preconditions_are_read_or_refused() {
+        let cases = [
+            (with(header::IF_MATCH, "\"7\""), Some(Precondition::Revision(7))),
+            (with(header::IF_MATCH, "*"), Some(Precondition::Existing)),
+            (with(header::IF_NONE_MATCH, "*"), Some(Precondition::New)),
+            (HeaderMap::new(), Some(Precondition::None)),
+            (with(header::IF_MATCH, "7"), None),
+            (with(header::IF_MATCH, "\"-7\""), None),
+            (with(header::IF_MATCH, "\"18446744073709551616\""), None),
+            (with(header::IF_MATCH, "\"1\", \"2\""), None),
+            (with(header::IF_NONE_MATCH, "\"7\""), None),
+        ];
+        for (headers, expected) in cases {
+            assert_eq!(precondition(&headers).ok(), expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_trace_context_of_another_form_is_dropped() {
+        assert!(is_trace("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        assert!(!is_trace("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"));
+        assert!(!is_trace("hello"));
+    }
+}

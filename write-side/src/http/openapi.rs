@@ -1,0 +1,155 @@
+//! The OpenAPI 3.1 document, made from the types that the routes take and give.
+
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::endpoint::Registry;
+use crate::execute::Answer;
+
+/// The document of these aggregates.
+pub fn document(registry: &Registry) -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    });
+    let mut generator = SchemaGenerator::new(settings);
+    let answer = generator.subschema_for::<Answer>();
+    let mut paths = Map::new();
+    for aggregate in registry.iter() {
+        let (commands, state) = aggregate.schemas(&mut generator);
+        let category = aggregate.category();
+        for (name, fields) in commands {
+            paths.insert(format!("/v1/{category}/{{id}}/{name}"), json!({ "post": command(category, &name, fields, &answer) }));
+        }
+        paths.insert(format!("/v1/{category}/{{id}}"), json!({ "get": read_state(category, state) }));
+        paths.insert(format!("/v1/{category}/{{id}}/events"), json!({ "get": read_history(category) }));
+    }
+    let mut schemas = generator.take_definitions(true);
+    schemas.insert("Problem".to_owned(), problem());
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Storefold commands",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Commands go in by POST; aggregates and their history are read by GET. Read models are \
+                            queried over GraphQL at /graphql.",
+        },
+        "paths": paths,
+        "components": { "schemas": schemas },
+    })
+}
+
+fn command(category: &str, name: &str, fields: Value, answer: &schemars::Schema) -> Value {
+    let summary = fields.get("description").cloned().unwrap_or_default();
+    let mut responses = problems(&[
+        ("400", "The id, a header or the body makes no sense"),
+        ("409", "The same command is being executed, or other writers were faster every time"),
+        ("412", "The aggregate is not as presumed"),
+        ("413", "The body is too large"),
+        ("415", "The body is not JSON by its headers"),
+        ("422", "The aggregate refused, or the key was used for another command"),
+        ("503", "The log cannot be reached; send the same request again"),
+    ]);
+    for (status, description) in [("200", "Done"), ("201", "Done, and the aggregate is new")] {
+        responses.insert(
+            status.to_owned(),
+            json!({
+                "description": description,
+                "headers": {
+                    "ETag": { "description": "The aggregate's revision", "schema": { "type": "string" } },
+                    "Storefold-Position": {
+                        "description": "To be given back as Storefold-After", "schema": { "type": "string" }
+                    },
+                },
+                "content": { "application/json": { "schema": answer } },
+            }),
+        );
+    }
+    json!({
+        "operationId": format!("{category}-{name}"),
+        "summary": summary,
+        "tags": [category],
+        "parameters": [
+            id(category),
+            header("Idempotency-Key", "Names the command: the same key again is the same command again"),
+            header("If-Match", "The revision that the aggregate must have, as ETag gave it, or *"),
+            header("If-None-Match", "* when the aggregate must not exist yet"),
+        ],
+        "requestBody": { "required": true, "content": { "application/json": { "schema": fields } } },
+        "responses": responses,
+    })
+}
+
+fn read_state(category: &str, state: Value) -> Value {
+    let body = json!({
+        "type": "object",
+        "required": ["stream", "revision", "position", "state"],
+        "properties": {
+            "stream": { "type": "string" },
+            "revision": { "type": "integer", "minimum": 0 },
+            "position": { "type": "string" },
+            "state": state,
+        },
+    });
+    let mut responses = problems(&[("400", "The id or the query makes no sense"), ("404", "Nothing has happened to it")]);
+    responses.insert("200".to_owned(), json!({ "description": "Its state", "content": { "application/json": { "schema": body } } }));
+    responses.insert("304".to_owned(), json!({ "description": "It still has the revision of If-None-Match" }));
+    let at = json!({
+        "name": "at", "in": "query", "required": false, "schema": { "type": "string" },
+        "description": "A revision or a time (RFC 3339): the state as it was then",
+    });
+    json!({
+        "operationId": format!("{category}-state"), "summary": "The aggregate, folded from its stream at this moment",
+        "tags": [category], "parameters": [id(category), at], "responses": responses,
+    })
+}
+
+fn read_history(category: &str) -> Value {
+    let number = |name: &str, description: &str| {
+        json!({
+            "name": name, "in": "query", "required": false, "description": description,
+            "schema": { "type": "integer", "minimum": 0 },
+        })
+    };
+    let mut responses = problems(&[("400", "The id or the query makes no sense"), ("404", "Nothing has happened to it")]);
+    let body = json!({ "type": "object", "required": ["stream", "events", "next"] });
+    responses.insert("200".to_owned(), json!({ "description": "A page of events", "content": { "application/json": { "schema": body } } }));
+    json!({
+        "operationId": format!("{category}-events"), "summary": "What happened to the aggregate, oldest first",
+        "tags": [category],
+        "parameters": [id(category), number("from", "The first revision"), number("limit", "1 to 1000 events, 100 where absent")],
+        "responses": responses,
+    })
+}
+
+fn id(category: &str) -> Value {
+    let description = format!("Names the aggregate; its stream is {category}-{{id}}");
+    json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string" }, "description": description })
+}
+
+fn header(name: &str, description: &str) -> Value {
+    json!({ "name": name, "in": "header", "required": false, "schema": { "type": "string" }, "description": description })
+}
+
+fn problems(statuses: &[(&str, &str)]) -> Map<String, Value> {
+    let content = json!({ "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } });
+    let problem = |(status, description): &(&str, &str)| {
+        ((*status).to_owned(), json!({ "description": description, "content": content }))
+    };
+    statuses.iter().map(problem).collect()
+}
+
+fn problem() -> Value {
+    json!({
+        "type": "object",
+        "description": "RFC 9457. A refusal's figures stand beside the standard members.",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": { "type": "string", "description": "A stable reference, such as /problems/stock/no-reservation" },
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "detail": { "type": "string" },
+        },
+    })
+}

@@ -1,0 +1,156 @@
+//! What goes wrong, as RFC 9457 has it: one type of error for every route.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use crate::endpoint::Failure;
+use crate::execute::ExecuteError;
+use crate::load::LoadError;
+
+/// A problem: `application/problem+json` with a stable `type`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    status: StatusCode,
+    /// The last part of the problem's type, `/problems/{kind}`.
+    kind: String,
+    title: &'static str,
+    detail: String,
+    figures: Map<String, Value>,
+}
+
+impl Problem {
+    /// A problem of a kind, told in a sentence.
+    pub fn new(status: StatusCode, kind: impl Into<String>, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, kind: kind.into(), title, detail: detail.into(), figures: Map::new() }
+    }
+
+    /// Adds a figure that a program can read.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.figures.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// 400: the request makes no sense.
+    pub fn bad_request(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, kind, "The request makes no sense", detail)
+    }
+
+    /// 404: there is nothing here.
+    pub fn not_found(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, kind, "There is nothing here", detail)
+    }
+
+    /// 413: the body is too large. `limit` is in bytes.
+    pub fn too_large(limit: usize) -> Self {
+        let detail = format!("a body has at most {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large", detail)
+            .with("limit_bytes", limit)
+    }
+
+    /// 503: the log cannot be reached. What was sent may be sent again with the same key.
+    fn unavailable(error: &dyn std::error::Error) -> Self {
+        let chain = std::iter::successors(Some(error), |error| error.source());
+        let chain: Vec<String> = chain.map(ToString::to_string).collect();
+        tracing::error!(error = chain.join(": "), "a command failed");
+        let detail = "the event log cannot be reached at the moment; send the same request again, with the same \
+                      Idempotency-Key if it is a command";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "log-unavailable", "The log cannot be reached", detail)
+    }
+
+    /// 500: a fault of this program. The log has the details.
+    fn internal(error: &dyn std::error::Error) -> Self {
+        let chain = std::iter::successors(Some(error), |error| error.source());
+        let chain: Vec<String> = chain.map(ToString::to_string).collect();
+        tracing::error!(error = chain.join(": "), "a request failed for a fault of this program");
+        let detail = "the fault is on this side; its details are in the server's log";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server is at fault", detail)
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        let detail = failure.to_string();
+        match failure {
+            Failure::UnknownCommand { .. } => Self::not_found("unknown-command", detail),
+            Failure::Id(_) => Self::bad_request("invalid-id", detail),
+            Failure::Wire(_) => Self::bad_request("invalid-command", detail),
+            Failure::Refused { category, figures, .. } => {
+                let mut figures = figures.as_object().cloned().unwrap_or_default();
+                let refusal = figures.remove("refusal");
+                let refusal = refusal.as_ref().and_then(Value::as_str).unwrap_or("refused");
+                let kind = format!("{category}/{refusal}");
+                let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind, "The command was refused", detail);
+                Self { figures, ..problem }
+            }
+            Failure::Execute(error) => Self::from(error),
+        }
+    }
+}
+
+impl From<ExecuteError<std::convert::Infallible>> for Problem {
+    fn from(error: ExecuteError<std::convert::Infallible>) -> Self {
+        let detail = error.to_string();
+        match error {
+            ExecuteError::Refused(never) => match never {},
+            ExecuteError::PreconditionFailed { actual } => {
+                let title = "The aggregate is not as presumed";
+                let actual = actual.map_or(Value::Null, Value::from);
+                Self::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", title, detail).with("actual", actual)
+            }
+            ExecuteError::KeyReused => {
+                let title = "The key was used for another command";
+                let detail = "this Idempotency-Key was sent to this aggregate with another command or body; use a new \
+                              key for a new command";
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", title, detail)
+            }
+            ExecuteError::InFlight => {
+                let title = "The same command is being executed";
+                let detail = "a command with this Idempotency-Key is being executed; send it again for its answer";
+                Self::new(StatusCode::CONFLICT, "in-flight", title, detail)
+            }
+            ExecuteError::Contended => {
+                Self::new(StatusCode::CONFLICT, "contended", "Other writers were faster", detail)
+            }
+            ExecuteError::TooLarge { events, bytes } => {
+                let title = "The command leads to too much at once";
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-events", title, detail)
+                    .with("events", events)
+                    .with("bytes", bytes)
+            }
+            ExecuteError::Stream(_) => Self::bad_request("invalid-id", detail),
+            ExecuteError::Load(error @ LoadError::Read(_)) => Self::unavailable(&error),
+            ExecuteError::Load(error @ LoadError::Undecodable { .. }) => Self::internal(&error),
+            ExecuteError::Codec(error) => Self::internal(&error),
+            ExecuteError::Log(error) => Self::unavailable(&error),
+        }
+    }
+}
+
+impl From<LoadError> for Problem {
+    fn from(error: LoadError) -> Self {
+        Self::from(ExecuteError::<std::convert::Infallible>::from(error))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self { status, kind, title, detail, figures } = self;
+        let mut body = json!({
+            "type": format!("/problems/{kind}"), "title": title, "status": status.as_u16(), "detail": detail,
+        });
+        if let Some(body) = body.as_object_mut() {
+            // The standard members win over a figure of the same name.
+            for (name, value) in figures {
+                body.entry(name).or_insert(value);
+            }
+        }
+        let mut response = (status, body.to_string()).into_response();
+        let content_type = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

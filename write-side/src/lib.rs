@@ -1,0 +1,18 @@
+//! The write side: a command comes in, its aggregate decides, the events are appended.
+//!
+//! [`execute`] is the heart: load, decide, append with the exact expected revision. [`endpoint`] says how the commands
+//! of each aggregate look from outside, and [`http`] serves them.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod endpoint;
+pub mod envelope;
+pub mod execute;
+pub mod http;
+pub mod load;
+pub mod ordering;
+mod wire;
+
+pub use endpoint::{Endpoint, Registry, registry};
+pub use envelope::{Envelope, Precondition};
+pub use execute::{Answer, ExecuteError, Executor};

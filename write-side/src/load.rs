@@ -1,0 +1,143 @@
+//! Loading an aggregate: its stream, folded.
+
+use chrono::{DateTime, Utc};
+use domain::codec::{CodecError, StoredEvent};
+use domain::decider::Decider;
+use event_store::{
+    Direction, EventStore, InvalidStreamName, Metadata, Position, ReadError, RecordedEvent, StreamName,
+};
+
+/// How many events of a stream are read at a time.
+const PAGE: usize = 1_000;
+
+/// Why an aggregate could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// An event of the stream cannot be decoded: it was written by another program or a newer release.
+    #[error("the event {stream}@{revision} cannot be decoded")]
+    Undecodable {
+        /// The stream.
+        stream: StreamName,
+        /// The place in the stream.
+        revision: u64,
+        /// Why.
+        #[source]
+        source: Undecodable,
+    },
+}
+
+/// Why an event cannot be decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum Undecodable {
+    /// Its metadata is not what this program writes.
+    #[error("its metadata is of another form")]
+    Metadata(#[source] serde_json::Error),
+    /// Its data is not what its type and schema say.
+    #[error(transparent)]
+    Data(#[from] CodecError),
+}
+
+/// The name of an aggregate's stream.
+///
+/// # Errors
+/// [`InvalidStreamName`] when the id makes no valid name.
+pub fn stream_of<D: Decider>(id: &D::Id) -> Result<StreamName, InvalidStreamName> {
+    StreamName::new(format!("{}-{id}", D::CATEGORY))
+}
+
+/// An event of an aggregate, decoded, with what the log knows about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Past<E> {
+    /// What happened.
+    pub event: E,
+    /// The event as the log has it.
+    pub recorded: RecordedEvent,
+    /// Where it came from.
+    pub metadata: Metadata,
+}
+
+/// Decodes an event of a stream.
+///
+/// # Errors
+/// [`LoadError::Undecodable`].
+pub fn decode<E: StoredEvent>(recorded: RecordedEvent) -> Result<Past<E>, LoadError> {
+    let decoded = Metadata::from_bytes(&recorded.metadata).map_err(Undecodable::Metadata).and_then(|metadata| {
+        Ok((E::decode(recorded.event_type.as_str(), metadata.schema, &recorded.data)?, metadata))
+    });
+    match decoded {
+        Ok((event, metadata)) => Ok(Past { event, recorded, metadata }),
+        Err(source) => Err(LoadError::Undecodable { stream: recorded.stream, revision: recorded.revision, source }),
+    }
+}
+
+/// Up to where a stream is folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// To its end.
+    Now,
+    /// Up to and with this revision.
+    Revision(u64),
+    /// Up to and with what was recorded at this time.
+    Time(DateTime<Utc>),
+}
+
+impl Until {
+    fn includes(self, event: &RecordedEvent) -> bool {
+        match self {
+            Self::Now => true,
+            Self::Revision(revision) => event.revision <= revision,
+            Self::Time(time) => event.recorded_at <= time,
+        }
+    }
+}
+
+/// An aggregate as far as its stream was folded.
+#[derive(Debug, Clone)]
+pub struct Loaded<D: Decider> {
+    /// What it is.
+    pub state: D::State,
+    /// The place of its last event in its stream; `None` when nothing has happened to it.
+    pub revision: Option<u64>,
+    /// The place of its last event in the log.
+    pub position: Option<Position>,
+}
+
+impl<D: Decider> Loaded<D> {
+    /// An aggregate to which nothing has happened.
+    pub fn nothing() -> Self {
+        Self { state: D::initial(), revision: None, position: None }
+    }
+
+    /// Folds what has been appended to the stream since, and shows each event to `visit`.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn advance(
+        mut self,
+        store: &dyn EventStore,
+        stream: &StreamName,
+        until: Until,
+        mut visit: impl FnMut(&Past<D::Event>),
+    ) -> Result<Self, LoadError> {
+        loop {
+            let from = self.revision.map_or(0, |revision| revision + 1);
+            let page = store.read_stream(stream, Some(from), Direction::Forwards, PAGE).await?;
+            for recorded in page.events {
+                if !until.includes(&recorded) {
+                    return Ok(self);
+                }
+                let past = decode::<D::Event>(recorded)?;
+                visit(&past);
+                self.state = D::evolve(self.state, &past.event);
+                self.revision = Some(past.recorded.revision);
+                self.position = Some(past.recorded.position);
+            }
+            if page.end {
+                return Ok(self);
+            }
+        }
+    }
+}
