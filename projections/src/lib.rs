@@ -3,6 +3,8 @@
 //! A read model is a folder: the events it takes, a pure fold from rows and an event to rows, its tables. The
 //! [`runtime`] does the rest, the same way for all of them.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod customers;
 pub mod orders;
 pub mod product_sales;
@@ -12,5 +14,6 @@ pub mod rows;
 pub mod runtime;
 pub mod sales_daily;
 pub mod shop_event;
+pub mod testing;
 
 pub use runtime::{Projector, read_models};

@@ -126,6 +126,20 @@ pub enum Failure {
     Execute(ExecuteError<std::convert::Infallible>),
 }
 
+impl Failure {
+    /// Whether the same command with the same id may succeed when it is sent again, all else being equal.
+    pub fn is_transient(&self) -> bool {
+        let Self::Execute(error) = self else { return false };
+        matches!(
+            error,
+            ExecuteError::Log(_)
+                | ExecuteError::Load(LoadError::Read(_))
+                | ExecuteError::InFlight
+                | ExecuteError::Contended
+        )
+    }
+}
+
 /// An aggregate's present or past state.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Snapshot {

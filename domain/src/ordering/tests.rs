@@ -1,0 +1,231 @@
+//! Ordering by example.
+
+use super::*;
+use crate::decider::fold;
+use crate::fixtures::{customer, money, price, quantity, sku, text, time};
+use crate::testing::{assert_golden, given};
+
+fn line(units: i64, unit_price_minor: i64) -> OrderLine {
+    OrderLine { sku: sku("85123A"), quantity: quantity(units), unit_price: price(unit_price_minor) }
+}
+
+fn sale(lines: Vec<OrderLine>) -> Sale {
+    Sale {
+        reference: Some(text("536365")),
+        customer: Some(customer(7)),
+        country: text("United Kingdom"),
+        currency: money(0, "GBP").currency,
+        placed_at: time("2026-11-21T08:26:00Z"),
+        lines,
+    }
+}
+
+fn made(lines: Vec<OrderLine>, total_minor: i64) -> SaleMade {
+    let Sale { reference, customer, country, currency, placed_at, lines } = sale(lines);
+    SaleMade { reference, customer, country, currency, placed_at, lines, total_minor }
+}
+
+fn place() -> Command {
+    Command::Place(sale(vec![line(6, 255), line(2, 339)]))
+}
+
+fn record() -> Command {
+    Command::Record(sale(vec![line(6, 255), line(2, 339)]))
+}
+
+fn reject() -> Reject {
+    Reject { reason: text("Out of stock") }
+}
+
+fn cancel() -> Cancel {
+    Cancel { reason: text("Changed my mind") }
+}
+
+fn placed() -> Event {
+    Placed(made(vec![line(6, 255), line(2, 339)], 2208)).into()
+}
+
+fn recorded() -> Event {
+    Recorded(made(vec![line(6, 255), line(2, 339)], 2208)).into()
+}
+
+fn confirmed() -> Event {
+    Confirmed {}.into()
+}
+
+fn rejected() -> Event {
+    Rejected { reason: text("Out of stock") }.into()
+}
+
+fn cancelled() -> Event {
+    Cancelled { reason: text("Changed my mind") }.into()
+}
+
+fn completed() -> Event {
+    Completed {}.into()
+}
+
+/// A history for each status there is.
+fn histories() -> [(Status, Vec<Event>); 6] {
+    [
+        (Status::Placed, vec![placed()]),
+        (Status::Confirmed, vec![placed(), confirmed()]),
+        (Status::Completed, vec![placed(), confirmed(), completed()]),
+        (Status::Rejected, vec![placed(), rejected()]),
+        (Status::Cancelled, vec![placed(), cancelled()]),
+        (Status::Recorded, vec![recorded()]),
+    ]
+}
+
+/// Asserts that `command` is granted in the statuses `from`, as `event`, and refused in all others.
+#[track_caller]
+fn only_from(from: &[Status], command: impl Into<Command>, event: &Event, refusal: impl Fn(Status) -> Refusal) {
+    let command = command.into();
+    for (status, history) in histories() {
+        let decided = given::<Order>(history).when(command.clone());
+        if from.contains(&status) {
+            decided.then([event.clone()]);
+        } else {
+            decided.then_refused(refusal(status));
+        }
+    }
+    given::<Order>([]).when(command).then_refused(Refusal::NotPlaced);
+}
+
+#[test]
+fn an_order_is_placed_with_its_total() {
+    given::<Order>([]).when(place()).then([placed()]);
+}
+
+#[test]
+fn an_order_that_was_traded_elsewhere_is_recorded() {
+    given::<Order>([]).when(record()).then([recorded()]);
+}
+
+#[test]
+fn a_guest_may_buy_and_a_gift_costs_nothing() {
+    let guest = Sale { reference: None, customer: None, ..sale(vec![line(1, 0)]) };
+    let made = SaleMade { reference: None, customer: None, ..made(vec![line(1, 0)], 0) };
+    given::<Order>([]).when(Command::Place(guest)).then([Placed(made).into()]);
+}
+
+#[test]
+fn an_order_begins_once() {
+    for (status, history) in histories() {
+        given::<Order>(history.clone()).when(place()).then_refused(Refusal::AlreadyPlaced { status });
+        given::<Order>(history).when(record()).then_refused(Refusal::AlreadyPlaced { status });
+    }
+}
+
+#[test]
+fn an_order_of_nothing_is_none() {
+    given::<Order>([]).when(Command::Place(sale(vec![]))).then_refused(Refusal::NoLines);
+    given::<Order>([]).when(Command::Record(sale(vec![]))).then_refused(Refusal::NoLines);
+}
+
+#[test]
+fn an_order_has_at_most_ten_thousand_lines() {
+    let lines = vec![line(1, 1); Order::MAX_LINES];
+    given::<Order>([]).when(Command::Place(sale(lines.clone()))).then([Placed(made(lines, 10_000)).into()]);
+
+    let refused = Refusal::TooManyLines { lines: 10_001, max: 10_000 };
+    let lines = vec![line(1, 1); Order::MAX_LINES + 1];
+    given::<Order>([]).when(Command::Place(sale(lines.clone()))).then_refused(refused.clone());
+    given::<Order>([]).when(Command::Record(sale(lines))).then_refused(refused);
+}
+
+#[test]
+fn a_total_fits_or_is_refused() {
+    let most = vec![line(1, i64::MAX - 1), line(1, 1)];
+    given::<Order>([]).when(Command::Place(sale(most.clone()))).then([Placed(made(most, i64::MAX)).into()]);
+
+    let sum = Refusal::TotalOverflow {
+        line: 2,
+        quantity: quantity(2),
+        unit_price_minor: price(1),
+        subtotal_minor: i64::MAX - 1,
+    };
+    given::<Order>([]).when(Command::Place(sale(vec![line(1, i64::MAX - 1), line(2, 1)]))).then_refused(sum);
+
+    let product =
+        Refusal::TotalOverflow { line: 1, quantity: quantity(2), unit_price_minor: price(i64::MAX), subtotal_minor: 0 };
+    given::<Order>([]).when(Command::Record(sale(vec![line(2, i64::MAX)]))).then_refused(product);
+}
+
+#[test]
+fn only_a_placed_order_is_confirmed() {
+    only_from(&[Status::Placed], Confirm {}, &confirmed(), |status| Refusal::CannotConfirm { status });
+}
+
+#[test]
+fn only_a_placed_order_is_rejected() {
+    only_from(&[Status::Placed], reject(), &rejected(), |status| Refusal::CannotReject { status });
+}
+
+#[test]
+fn only_a_placed_or_confirmed_order_is_cancelled() {
+    let from = [Status::Placed, Status::Confirmed];
+    only_from(&from, cancel(), &cancelled(), |status| Refusal::CannotCancel { status });
+}
+
+#[test]
+fn only_a_confirmed_order_is_completed() {
+    only_from(&[Status::Confirmed], Complete {}, &completed(), |status| Refusal::CannotComplete { status });
+}
+
+#[test]
+fn its_history_makes_an_order() {
+    let order = OrderState {
+        status: Status::Placed,
+        reason: None,
+        reference: Some(text("536365")),
+        customer: Some(customer(7)),
+        country: text("United Kingdom"),
+        placed_at: time("2026-11-21T08:26:00Z"),
+        lines: vec![line(6, 255), line(2, 339)],
+        total: money(2208, "GBP"),
+    };
+    for (status, history) in histories() {
+        let reason = match status {
+            Status::Rejected => Some(text("Out of stock")),
+            Status::Cancelled => Some(text("Changed my mind")),
+            _ => None,
+        };
+        given::<Order>(history).then_state(Some(OrderState { status, reason, ..order.clone() }));
+    }
+    given::<Order>([confirmed(), completed(), rejected(), cancelled()]).then_state(None);
+}
+
+#[test]
+fn an_order_is_shown_with_these_names() {
+    let shown = serde_json::json!({
+        "status": "cancelled",
+        "reason": "Changed my mind",
+        "reference": "536365",
+        "customer": "00000000-0000-0000-0000-000000000007",
+        "country": "United Kingdom",
+        "placed_at": "2026-11-21T08:26:00Z",
+        "lines": [
+            { "sku": "85123A", "quantity": 6, "unit_price_minor": 255 },
+            { "sku": "85123A", "quantity": 2, "unit_price_minor": 339 },
+        ],
+        "total": { "minor": 2208, "currency": "GBP" },
+    });
+    assert_eq!(serde_json::to_value(fold::<Order>(&[placed(), cancelled()])).unwrap(), shown);
+}
+
+#[test]
+fn a_refusal_carries_its_figures() {
+    let refusal =
+        Refusal::TotalOverflow { line: 2, quantity: quantity(2), unit_price_minor: price(9), subtotal_minor: 8 };
+    assert_eq!(refusal.to_string(), "line 2, 2 units at 9, takes the total of 8 out of range");
+    let shown = serde_json::json!({
+        "refusal": "total-overflow", "line": 2, "quantity": 2, "unit_price_minor": 9, "subtotal_minor": 8
+    });
+    assert_eq!(serde_json::to_value(refusal).unwrap(), shown);
+}
+
+#[test]
+fn stored_events_stay_readable() {
+    assert_golden::<Event>(concat!(env!("CARGO_MANIFEST_DIR"), "/src/ordering/golden"));
+}
