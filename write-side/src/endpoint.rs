@@ -28,7 +28,7 @@ use crate::wire::{self, WireError};
 
 /// Every aggregate that can be reached: a new one is registered by a line in here.
 pub fn registry() -> Registry {
-    Registry::new([serves::<Plain<Product>>(), serves::<Plain<Stock>>(), serves::<Orders>(), serves::<Plain<Customer>>()])
+    Registry::new([plain::<Product>(), plain::<Stock>(), served::<Orders>(), plain::<Customer>()])
 }
 
 /// How the commands of an aggregate look from outside, and how they become the domain's.
@@ -198,6 +198,14 @@ pub async fn history(
     Ok((page.events, page.end))
 }
 
+/// Serves an aggregate whose commands come in as the domain has them.
+pub fn plain<D>() -> Arc<dyn Aggregate>
+where
+    D: Decider<State: Serialize + JsonSchema, Refusal: Serialize, Command: DeserializeOwned + JsonSchema>,
+{
+    served::<Plain<D>>()
+}
+
 /// An [`Endpoint`] as an [`Aggregate`].
 struct Serves<E> {
     commands: Vec<String>,
@@ -206,7 +214,8 @@ struct Serves<E> {
     endpoint: PhantomData<fn() -> E>,
 }
 
-fn serves<E: Endpoint>() -> Arc<dyn Aggregate> {
+/// Serves an aggregate whose commands clients send in another form than the domain has them.
+pub fn served<E: Endpoint>() -> Arc<dyn Aggregate> {
     let schemas = wire::commands::<E::Wire>(&mut SchemaGenerator::default());
     let commands: Vec<String> = schemas.into_iter().map(|(name, _)| name).collect();
     let names = commands.iter().map(|name| (name.clone(), &*name.clone().leak())).collect();

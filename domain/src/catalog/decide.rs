@@ -144,6 +144,10 @@ impl Decider for Product {
             },
         }
     }
+
+    fn opens(command: &Command) -> bool {
+        matches!(command, Command::List(_))
+    }
 }
 
 /// The event, unless the product is as it would make it: a repetition is no news.

@@ -104,4 +104,8 @@ impl Decider for Customer {
             (Some(_), Command::Close(Close { reason })) => Ok(vec![Closed { reason }.into()]),
         }
     }
+
+    fn opens(command: &Command) -> bool {
+        matches!(command, Command::Register(_))
+    }
 }

@@ -190,6 +190,10 @@ impl Decider for Order {
         };
         Ok(vec![event])
     }
+
+    fn opens(command: &Command) -> bool {
+        matches!(command, Command::Place(_) | Command::Record(_))
+    }
 }
 
 impl OrderState {

@@ -1,0 +1,217 @@
+//! Relay connections over keyset pagination: a page starts where a cursor points, not after so many rows, so a row that
+//! is inserted or removed meanwhile neither repeats nor hides another, and the last page costs what the first does.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use async_graphql::connection::PageInfo;
+use async_graphql::{Context, Object, OutputType, TypeName};
+use futures::future::BoxFuture;
+
+use crate::cursor::{CursorKey, Scope};
+use crate::error::Failure;
+use crate::own_writes::{ReadModel, Reads};
+use crate::scalars::Long;
+use crate::sql::{self, Conditions, Key, Sort, Table, Window};
+
+/// The rows of a page when the query does not say.
+pub(crate) const DEFAULT_PAGE: i32 = 20;
+/// The most rows that a page has.
+pub(crate) const LARGEST_PAGE: i32 = 200;
+
+/// A page of a list.
+pub(crate) struct List<Node> {
+    edges: Vec<Edge<Node>>,
+    has_previous: bool,
+    has_next: bool,
+    total: Total,
+}
+
+/// A page of a list. The next one is after pageInfo.endCursor, the previous one before pageInfo.startCursor.
+#[Object(name_type)]
+impl<Node: OutputType> List<Node> {
+    /// The nodes, each with its cursor.
+    async fn edges(&self) -> &[Edge<Node>] {
+        &self.edges
+    }
+
+    /// The nodes without their cursors.
+    async fn nodes(&self) -> Vec<&Node> {
+        self.edges.iter().map(|edge| &edge.node).collect()
+    }
+
+    /// Whether there are more pages, and the cursors to get them.
+    async fn page_info(&self) -> PageInfo {
+        PageInfo {
+            has_previous_page: self.has_previous,
+            has_next_page: self.has_next,
+            start_cursor: self.edges.first().map(|edge| edge.cursor.clone()),
+            end_cursor: self.edges.last().map(|edge| edge.cursor.clone()),
+        }
+    }
+
+    /// How many nodes there are over all pages. It is counted when it is selected, which costs a statement.
+    async fn total_count(&self) -> Result<Long, Failure> {
+        Ok(Long((self.total.0)().await?))
+    }
+}
+
+impl<Node: OutputType> TypeName for List<Node> {
+    fn type_name() -> Cow<'static, str> {
+        format!("{}Connection", Node::type_name()).into()
+    }
+}
+
+/// A row of a list.
+pub(crate) struct Edge<Node> {
+    cursor: String,
+    node: Node,
+}
+
+/// A node and where it stands in the list.
+#[Object(name_type)]
+impl<Node: OutputType> Edge<Node> {
+    /// Where it stands, for the arguments after and before of the same query. What is in it may change.
+    async fn cursor(&self) -> &str {
+        &self.cursor
+    }
+
+    /// What is listed.
+    async fn node(&self) -> &Node {
+        &self.node
+    }
+}
+
+impl<Node: OutputType> TypeName for Edge<Node> {
+    fn type_name() -> Cow<'static, str> {
+        format!("{}Edge", Node::type_name()).into()
+    }
+}
+
+/// A row that can be listed.
+pub(crate) trait Listed: sql::Row + OutputType {
+    const TABLE: Table;
+    const MODEL: ReadModel;
+
+    /// Where the row stands in an order.
+    fn key(&self, sort: &Sort) -> Key;
+
+    /// Tells rows that were read together of each other, so that what they need is loaded once for all of them.
+    fn make_siblings(_rows: Vec<&mut Self>) {}
+}
+
+/// Which page a query asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Page {
+    pub(crate) first: Option<i32>,
+    pub(crate) after: Option<String>,
+    pub(crate) last: Option<i32>,
+    pub(crate) before: Option<String>,
+}
+
+impl Page {
+    /// The rows to read for this page, and one more that tells whether there is another.
+    pub(crate) fn window(&self, scope: &Scope) -> Result<Window, Failure> {
+        let (name, size, backward) = match (self.first, self.last) {
+            (Some(_), Some(_)) => return Err(Failure::bad_input("Give first or last, not both.")),
+            (None, Some(last)) => ("last", last, true),
+            (first, None) => ("first", first.unwrap_or(DEFAULT_PAGE), false),
+        };
+        let rows = i64::from(page_size(name, size)?) + 1;
+        let open = |cursor: &Option<String>| cursor.as_deref().map(|cursor| scope.open(cursor)).transpose();
+        Ok(Window { after: open(&self.after)?, before: open(&self.before)?, backward, rows })
+    }
+}
+
+/// `size`, if a page may have that many rows; `name` is the argument that asks for them.
+pub(crate) fn page_size(name: &str, size: i32) -> Result<i32, Failure> {
+    match size {
+        0..=LARGEST_PAGE => Ok(size),
+        _ => Err(Failure::bad_input(format!("{name} is 0 to {LARGEST_PAGE}, not {size}."))),
+    }
+}
+
+/// What a page costs: its rows times what each of them costs.
+pub(crate) fn page_cost(first: Option<i32>, last: Option<i32>, row: usize) -> usize {
+    // A size past the largest page is refused later, by a message that says so.
+    let rows = first.or(last).unwrap_or(DEFAULT_PAGE).clamp(1, LARGEST_PAGE);
+    list_cost(rows.unsigned_abs() as usize, row)
+}
+
+/// What a list costs. It saturates far below an overflow, since costs are added up.
+pub(crate) fn list_cost(rows: usize, row: usize) -> usize {
+    rows.saturating_mul(row).min(1_000_000_000)
+}
+
+/// One page of the rows that fulfil `conditions`.
+pub(crate) async fn list<Node: Listed>(
+    ctx: &Context<'_>,
+    sort: Sort,
+    conditions: Conditions,
+    page: Page,
+) -> Result<List<Node>, Failure> {
+    let scope = scope::<Node>(ctx, &sort, &conditions)?;
+    let window = page.window(&scope)?;
+    let reads = ctx.data_unchecked::<Arc<Reads>>().clone();
+    let pool = reads.of(&[Node::MODEL]).await?;
+    let mut slice = Slice::cut(sql::page(pool, &Node::TABLE, &sort, &conditions, &window).await?, &window);
+    Node::make_siblings(slice.rows.iter_mut().collect());
+    let total = Total::new(move || {
+        let (reads, conditions) = (reads.clone(), conditions.clone());
+        Box::pin(async move { Ok(sql::count(reads.of(&[Node::MODEL]).await?, &Node::TABLE, &conditions).await?) })
+    });
+    slice.connection(&sort, &window, &scope, total)
+}
+
+/// What the cursors of a list are bound to.
+pub(crate) fn scope<Node: Listed>(ctx: &Context<'_>, sort: &Sort, conditions: &Conditions) -> Result<Scope, Failure> {
+    Scope::new(ctx.data_unchecked::<CursorKey>(), &(Node::TABLE.name, sort, conditions))
+}
+
+/// The rows of a page, in order.
+#[derive(Debug, Clone)]
+pub(crate) struct Slice<Node> {
+    pub(crate) rows: Vec<Node>,
+    /// Whether there are more in the direction of the window.
+    more: bool,
+}
+
+impl<Node> Slice<Node> {
+    /// Takes off the row that was read to see whether there are more.
+    pub(crate) fn cut(mut rows: Vec<Node>, window: &Window) -> Self {
+        let more = i64::try_from(rows.len()).is_ok_and(|count| count == window.rows);
+        if more {
+            let extra = if window.backward { 0 } else { rows.len() - 1 };
+            rows.remove(extra);
+        }
+        Self { rows, more }
+    }
+}
+
+impl<Node: Listed> Slice<Node> {
+    pub(crate) fn connection(
+        self,
+        sort: &Sort,
+        window: &Window,
+        scope: &Scope,
+        total: Total,
+    ) -> Result<List<Node>, Failure> {
+        // The row that a cursor was made of is itself beyond the page.
+        let (has_previous, has_next) = match window.backward {
+            false => (window.after.is_some(), self.more || window.before.is_some()),
+            true => (self.more || window.after.is_some(), window.before.is_some()),
+        };
+        let edge = |node: Node| Ok(Edge { cursor: scope.seal(&node.key(sort))?, node });
+        let edges = self.rows.into_iter().map(edge).collect::<Result<Vec<_>, Failure>>()?;
+        Ok(List { edges, has_previous, has_next, total })
+    }
+}
+
+/// How many rows a list has over all its pages.
+pub(crate) struct Total(Box<dyn Fn() -> BoxFuture<'static, Result<i64, Failure>> + Send + Sync>);
+
+impl Total {
+    pub(crate) fn new(count: impl Fn() -> BoxFuture<'static, Result<i64, Failure>> + Send + Sync + 'static) -> Self {
+        Self(Box::new(count))
+    }
+}

@@ -1,0 +1,136 @@
+//! Errors as a client sees them: a message, and a code in `extensions.code` that programs can match on.
+
+use async_graphql::{Error, ErrorExtensionValues, ServerError, Value};
+
+/// The codes, by Apollo's names where those exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// The document is not GraphQL.
+    ParseFailed,
+    /// The document or its variables do not fit the schema.
+    ValidationFailed,
+    /// The document has no such operation, or several and no name was given.
+    OperationResolutionFailure,
+    /// An argument has a value that its type allows and the query does not.
+    BadUserInput,
+    /// A cursor was altered, or belongs to another query.
+    BadCursor,
+    /// The query is nested too deep.
+    MaxDepth,
+    /// The query has too many aliases.
+    MaxAliases,
+    /// The query has too many fields at its root.
+    MaxRootFields,
+    /// The query has too many fields once its fragments are spread.
+    MaxFields,
+    /// The query has too many directives.
+    MaxDirectives,
+    /// The query would cost too much.
+    TooExpensive,
+    /// A read model has not come as far as the caller asked for.
+    Stale,
+    /// The query took too long.
+    Timeout,
+    /// Something broke that is not the caller's doing; the log has the reason.
+    Internal,
+}
+
+impl Code {
+    fn name(self) -> &'static str {
+        match self {
+            Self::ParseFailed => "GRAPHQL_PARSE_FAILED",
+            Self::ValidationFailed => "GRAPHQL_VALIDATION_FAILED",
+            Self::OperationResolutionFailure => "OPERATION_RESOLUTION_FAILURE",
+            Self::BadUserInput => "BAD_USER_INPUT",
+            Self::BadCursor => "BAD_CURSOR",
+            Self::MaxDepth => "MAX_DEPTH_LIMIT",
+            Self::MaxAliases => "MAX_ALIASES_LIMIT",
+            Self::MaxRootFields => "MAX_ROOT_FIELDS_LIMIT",
+            Self::MaxFields => "MAX_FIELDS_LIMIT",
+            Self::MaxDirectives => "MAX_DIRECTIVES_LIMIT",
+            Self::TooExpensive => "COST_ESTIMATED_TOO_EXPENSIVE",
+            Self::Stale => "STALE",
+            Self::Timeout => "TIMEOUT",
+            Self::Internal => "INTERNAL",
+        }
+    }
+}
+
+/// Why a field could not be answered. It has no `Display` on purpose: async-graphql would turn one into an error that
+/// shows the client whatever it says, and that is how SQL leaks.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure(Error);
+
+impl Failure {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self::with(code, message, [])
+    }
+
+    /// An error with more than its code in `extensions`.
+    pub(crate) fn with<const N: usize>(code: Code, message: impl Into<String>, more: [(&str, Value); N]) -> Self {
+        let mut error = Error::new(message);
+        let extensions = error.extensions.get_or_insert_with(ErrorExtensionValues::default);
+        extensions.set("code", code.name());
+        for (name, value) in more {
+            extensions.set(name, value);
+        }
+        Self(error)
+    }
+
+    pub(crate) fn bad_input(message: impl Into<String>) -> Self {
+        Self::new(Code::BadUserInput, message)
+    }
+
+    /// Logs the whole chain, here and nowhere else, and shows none of it.
+    pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        let chain = std::iter::successors(Some(error), |error| error.source());
+        let chain = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        tracing::error!(error.chain = chain, "a query failed");
+        Self::new(Code::Internal, "The server could not answer this. The reason is in its log.")
+    }
+}
+
+/// Postgres' code for a statement that ran into `statement_timeout`.
+const QUERY_CANCELED: &str = "57014";
+/// Postgres' code for a text with a character that it cannot keep, of which there is one: U+0000.
+const CHARACTER_NOT_IN_REPERTOIRE: &str = "22021";
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        match error.as_database_error().and_then(|error| error.code()) {
+            Some(code) if code == QUERY_CANCELED => Self::new(Code::Timeout, TIMED_OUT),
+            Some(code) if code == CHARACTER_NOT_IN_REPERTOIRE => Self::bad_input("No text here contains U+0000."),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+/// What a client reads when its query took too long.
+pub(crate) const TIMED_OUT: &str = "The query took too long and was given up. Ask for less at once.";
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        failure.0
+    }
+}
+
+/// An error of the whole request, for which nothing was executed.
+pub(crate) fn request_error(code: Code, message: impl Into<String>) -> ServerError {
+    let Failure(error) = Failure::new(code, message);
+    let mut server_error = ServerError::new(error.message, None);
+    server_error.extensions = error.extensions;
+    server_error
+}
+
+/// Gives `error` a code if it has none yet.
+pub(crate) fn with_code(mut error: ServerError, code: Code) -> ServerError {
+    let extensions = error.extensions.get_or_insert_with(ErrorExtensionValues::default);
+    if extensions.get("code").is_none() {
+        extensions.set("code", code.name());
+    }
+    error
+}
+
+pub(crate) fn has_code(error: &ServerError, code: Code) -> bool {
+    error.extensions.as_ref().and_then(|extensions| extensions.get("code")) == Some(&Value::from(code.name()))
+}

@@ -1,0 +1,331 @@
+//! The read model `orders`: orders with their lines.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_graphql::{ComplexObject, Context, Enum, InputObject, Object, SimpleObject};
+use sqlx::FromRow;
+
+use crate::batch::{Batch, grouped};
+use crate::connection::{self, List, Listed, Page, list_cost, page_cost};
+use crate::customers::{self, Customer};
+use crate::error::Failure;
+use crate::money::Money;
+use crate::own_writes::{ReadModel, Reads};
+use crate::products::{self, Product};
+use crate::scalars::{Currency, DateTime, Long, Sku, Uuid};
+use crate::sql::{self, Bind, Conditions, Key, Sort, Table};
+
+/// The orders of a query.
+#[derive(Default)]
+pub(crate) struct OrdersQuery;
+
+#[Object]
+impl OrdersQuery {
+    /// The order of an id; null if there is none.
+    async fn order(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The order's id.")] id: Uuid,
+    ) -> Option<Result<Order, Failure>> {
+        order(ctx, id).await.transpose()
+    }
+
+    /// Orders, a page at a time.
+    #[expect(clippy::too_many_arguments, reason = "they are the arguments of the field")]
+    #[graphql(complexity = "page_cost(first, last, child_complexity)")]
+    async fn orders(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which orders; all of them by default.")] filter: Option<OrderFilter>,
+        #[graphql(desc = "In which order.", default)] order_by: OrderOrder,
+        #[graphql(desc = "The size of a page from the start, 20 by default and 200 at most.")] first: Option<i32>,
+        #[graphql(desc = "The cursor after which the page begins.")] after: Option<String>,
+        #[graphql(desc = "The size of a page from the end, instead of first.")] last: Option<i32>,
+        #[graphql(desc = "The cursor before which the page ends.")] before: Option<String>,
+    ) -> Result<List<Order>, Failure> {
+        let conditions = filter.unwrap_or_default().conditions();
+        connection::list(ctx, order_by.sort(), conditions, Page { first, after, last, before }).await
+    }
+}
+
+/// An order.
+#[derive(Debug, Clone, FromRow, SimpleObject)]
+#[graphql(complex)]
+pub(crate) struct Order {
+    /// The order's id.
+    #[sqlx(rename = "order_id")]
+    id: Uuid,
+    /// The number under which the customer or an older system knows the order.
+    reference: Option<String>,
+    /// How far the order has come.
+    status: OrderStatus,
+    /// Why the order was rejected or cancelled.
+    reason: Option<String>,
+    /// When the customer placed it.
+    placed_at: DateTime,
+    /// The country it is delivered to.
+    country: String,
+    /// The currency of all its prices.
+    currency: Currency,
+    /// How many lines it has.
+    line_count: i32,
+    /// How many units its lines have together.
+    units: Long,
+    /// When the order last changed.
+    changed_at: DateTime,
+    /// The revision of the order's stream, which commands take as the expected one.
+    revision: Long,
+    #[graphql(skip)]
+    pub(crate) customer_id: Option<Uuid>,
+    #[graphql(skip)]
+    total_minor: i64,
+    #[graphql(skip)]
+    #[sqlx(skip)]
+    siblings: Arc<Siblings>,
+}
+
+#[ComplexObject]
+impl Order {
+    /// What its lines cost together.
+    async fn total(&self) -> Money {
+        Money::new(self.total_minor, &self.currency)
+    }
+
+    /// Its lines, in the customer's order.
+    #[graphql(complexity = "list_cost(10, child_complexity)")]
+    async fn lines(&self, ctx: &Context<'_>) -> Result<&[OrderLine], Failure> {
+        let load = |ids| load_lines(ctx, ids, &self.siblings.currencies);
+        Ok(self.siblings.lines.get(&self.id, load).await?.map_or(&[], Vec::as_slice))
+    }
+
+    /// Who placed it; null for a guest, and for a customer that the read model of customers does not have.
+    async fn customer(&self, ctx: &Context<'_>) -> Option<Result<&Customer, Failure>> {
+        let id = self.customer_id?;
+        self.siblings.customers.get(&id, |ids| customers::load(ctx, ids)).await.transpose()
+    }
+}
+
+/// What the orders that were read together load together.
+#[derive(Debug, Default)]
+struct Siblings {
+    currencies: HashMap<Uuid, Currency>,
+    lines: Batch<Uuid, Vec<OrderLine>>,
+    customers: Batch<Uuid, Customer>,
+}
+
+impl Listed for Order {
+    const TABLE: Table = Table {
+        name: "read.orders",
+        columns: "order_id, reference, status, reason, placed_at, customer_id, country, currency, total_minor, line_count, \
+                  units, changed_at, revision",
+        id: "order_id",
+    };
+    const MODEL: ReadModel = ReadModel::Orders;
+
+    fn key(&self, sort: &Sort) -> Key {
+        let value = match sort.column {
+            Some("total_minor") => Bind::Int(self.total_minor),
+            _ => Bind::Time(self.placed_at.0),
+        };
+        Key { value: Some(value), id: Bind::Uuid(self.id.0) }
+    }
+
+    fn make_siblings(rows: Vec<&mut Self>) {
+        let siblings = Arc::new(Siblings {
+            currencies: rows.iter().map(|order| (order.id, order.currency.clone())).collect(),
+            lines: Batch::new(rows.iter().map(|order| order.id)),
+            customers: Batch::new(rows.iter().filter_map(|order| order.customer_id)),
+        });
+        for order in rows {
+            order.siblings = siblings.clone();
+        }
+    }
+}
+
+/// A line of an order.
+#[derive(Debug, Clone, SimpleObject)]
+#[graphql(complex)]
+pub(crate) struct OrderLine {
+    /// Its number within the order, from 1.
+    line_no: i32,
+    /// The article.
+    sku: Sku,
+    /// How many units were ordered.
+    quantity: Long,
+    #[graphql(skip)]
+    unit_price_minor: i64,
+    #[graphql(skip)]
+    currency: Currency,
+    #[graphql(skip)]
+    products: Arc<Batch<Sku, Product>>,
+}
+
+#[ComplexObject]
+impl OrderLine {
+    /// The price of one unit when the order was placed.
+    async fn unit_price(&self) -> Money {
+        Money::new(self.unit_price_minor, &self.currency)
+    }
+
+    /// What the line costs.
+    async fn total(&self) -> Result<Money, Failure> {
+        let total = self.unit_price_minor.checked_mul(self.quantity.0);
+        // The write side refuses such a line, so this is a read model that was tampered with.
+        let total = total.ok_or_else(|| Failure::internal(&LineOverflow))?;
+        Ok(Money::new(total, &self.currency))
+    }
+
+    /// The article as it is today; null if the read model of products does not have it.
+    async fn product(&self, ctx: &Context<'_>) -> Option<Result<&Product, Failure>> {
+        self.products.get(&self.sku, |skus| products::load(ctx, skus)).await.transpose()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("quantity times price of an order line is past the range of an i64")]
+struct LineOverflow;
+
+/// How far an order has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub(crate) enum OrderStatus {
+    /// It was placed; stock and payment are being arranged.
+    Placed,
+    /// It is paid for and will be delivered.
+    Confirmed,
+    /// It could not be accepted.
+    Rejected,
+    /// It was called off after it had been placed.
+    Cancelled,
+    /// It was delivered and paid.
+    Completed,
+    /// It was traded elsewhere and only written down here.
+    Recorded,
+}
+
+impl OrderStatus {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Placed => "placed",
+            Self::Confirmed => "confirmed",
+            Self::Rejected => "rejected",
+            Self::Cancelled => "cancelled",
+            Self::Completed => "completed",
+            Self::Recorded => "recorded",
+        }
+    }
+}
+
+/// Orders that fulfil all that is given.
+#[derive(Debug, Default, InputObject)]
+pub(crate) struct OrderFilter {
+    /// In one of these states.
+    status: Option<Vec<OrderStatus>>,
+    /// Placed by this customer.
+    customer_id: Option<Uuid>,
+    /// Delivered to this country, written exactly so.
+    country: Option<String>,
+    /// With exactly this reference.
+    reference: Option<String>,
+    /// Placed in this time.
+    placed_at: Option<TimeRange>,
+    /// With a total in this range.
+    total: Option<MoneyRange>,
+    /// With a line of this article.
+    sku: Option<Sku>,
+}
+
+impl OrderFilter {
+    fn conditions(self) -> Conditions {
+        let placed_at = self.placed_at.unwrap_or_default();
+        let conditions = Conditions::default()
+            .and("status = any(?)", self.status.map(|all| Bind::names(all, OrderStatus::name)))
+            .and("customer_id = ?", self.customer_id.map(|id| Bind::Uuid(id.0)))
+            .and("country = ?", self.country.map(Bind::Text))
+            .and("reference = ?", self.reference.map(Bind::Text))
+            .and("placed_at >= ?", placed_at.from.map(|time| Bind::Time(time.0)))
+            .and("placed_at < ?", placed_at.to.map(|time| Bind::Time(time.0)))
+            .and(
+                "exists (select from read.order_lines as line where line.order_id = orders.order_id and line.sku = ?)",
+                self.sku.map(|sku| Bind::Text(sku.0)),
+            );
+        match self.total {
+            None => conditions,
+            Some(MoneyRange { currency, min_minor, max_minor }) => conditions
+                .and("currency = ?", Some(Bind::Text(currency.0)))
+                .and("total_minor >= ?", min_minor.map(|minor| Bind::Int(minor.0)))
+                .and("total_minor <= ?", max_minor.map(|minor| Bind::Int(minor.0))),
+        }
+    }
+}
+
+/// A span of time.
+#[derive(Debug, Default, InputObject)]
+pub(crate) struct TimeRange {
+    /// Not before this moment.
+    from: Option<DateTime>,
+    /// Before this moment, which is itself no longer in the range.
+    to: Option<DateTime>,
+}
+
+/// A range of amounts in one currency, both ends included.
+#[derive(Debug, InputObject)]
+pub(crate) struct MoneyRange {
+    /// The currency; amounts in another one are not in the range.
+    pub(crate) currency: Currency,
+    /// At least this much, in the currency's smallest unit.
+    pub(crate) min_minor: Option<Long>,
+    /// At most this much, in the currency's smallest unit.
+    pub(crate) max_minor: Option<Long>,
+}
+
+/// An order of orders. Equal ones stand by their id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Enum)]
+pub(crate) enum OrderOrder {
+    /// The oldest first.
+    PlacedAtAsc,
+    /// The newest first.
+    #[default]
+    PlacedAtDesc,
+    /// The smallest amount first, whatever its currency: filter by one to compare like with like.
+    TotalAsc,
+    /// The largest amount first, whatever its currency: filter by one to compare like with like.
+    TotalDesc,
+}
+
+impl OrderOrder {
+    pub(crate) fn sort(self) -> Sort {
+        let (column, descending) = match self {
+            Self::PlacedAtAsc => ("placed_at", false),
+            Self::PlacedAtDesc => ("placed_at", true),
+            Self::TotalAsc => ("total_minor", false),
+            Self::TotalDesc => ("total_minor", true),
+        };
+        Sort { column: Some(column), nullable: false, descending }
+    }
+}
+
+async fn order(ctx: &Context<'_>, id: Uuid) -> Result<Option<Order>, Failure> {
+    let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Orders]).await?;
+    let conditions = Conditions::default().and("order_id = ?", Some(Bind::Uuid(id.0)));
+    let mut rows: Vec<Order> = sql::select(pool, &Order::TABLE, &conditions).await?;
+    Order::make_siblings(rows.iter_mut().collect());
+    Ok(rows.pop())
+}
+
+async fn load_lines(
+    ctx: &Context<'_>,
+    orders: &[Uuid],
+    currencies: &HashMap<Uuid, Currency>,
+) -> Result<HashMap<Uuid, Vec<OrderLine>>, Failure> {
+    let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Orders]).await?;
+    let sql = "select order_id, line_no, sku, quantity, unit_price_minor from read.order_lines \
+               where order_id = any($1) order by order_id, line_no";
+    let rows: Vec<(Uuid, i32, Sku, Long, i64)> = sqlx::query_as(sql).bind(orders).fetch_all(pool).await?;
+    let products = Arc::new(Batch::new(rows.iter().map(|(_, _, sku, _, _)| sku.clone())));
+    Ok(grouped(rows.into_iter().filter_map(|(order, line_no, sku, quantity, unit_price_minor)| {
+        let currency = currencies.get(&order)?.clone();
+        Some((order, OrderLine { line_no, sku, quantity, unit_price_minor, currency, products: products.clone() }))
+    })))
+}

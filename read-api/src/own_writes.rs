@@ -1,0 +1,171 @@
+//! Reading one's own writes: a query waits until the read models it touches have folded the position that the caller
+//! brings along, and every answer says how far they had come.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_graphql::{Name, Value};
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::error::{Code, Failure};
+use crate::position::Position;
+
+/// The read models that queries touch, by the name under which `control.generations` keeps their checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ReadModel {
+    Orders,
+    Products,
+    Customers,
+    SalesDaily,
+    ProductSales,
+}
+
+impl ReadModel {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Orders => "orders",
+            Self::Products => "products",
+            Self::Customers => "customers",
+            Self::SalesDaily => "sales_daily",
+            Self::ProductSales => "product_sales",
+        }
+    }
+}
+
+/// What the caller asks of the answer's freshness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Demand {
+    /// The position that must be folded in.
+    pub(crate) after: Option<Position>,
+    /// How long to wait for it.
+    pub(crate) wait: Duration,
+    /// Whether data that is behind is better than an error.
+    pub(crate) allow_stale: bool,
+}
+
+/// The one way from a resolver to the database within a request. Whoever wants to run SQL says first which read models
+/// it reads, so that nobody forgets to wait.
+#[derive(Debug)]
+pub(crate) struct Reads {
+    pool: PgPool,
+    demand: Demand,
+    deadline: Instant,
+    progress: tokio::sync::Mutex<Progress>,
+    /// How far each read model had come before it was first read.
+    touched: Mutex<BTreeMap<ReadModel, Option<Position>>>,
+}
+
+/// How far the read models have come, as last seen.
+#[derive(Debug)]
+struct Progress {
+    seen: Option<HashMap<String, Option<Position>>>,
+    wake: Option<watch::Receiver<()>>,
+}
+
+impl Reads {
+    pub(crate) fn new(pool: PgPool, wake: Option<watch::Receiver<()>>, demand: Demand) -> Self {
+        Self {
+            pool,
+            demand,
+            deadline: Instant::now() + demand.wait,
+            progress: tokio::sync::Mutex::new(Progress { seen: None, wake }),
+            touched: Mutex::default(),
+        }
+    }
+
+    /// The database, as soon as `models` are as fresh as the caller demands.
+    ///
+    /// The checkpoints are read before any data, so what they say is a lower bound of what the data holds.
+    pub(crate) async fn of(&self, models: &[ReadModel]) -> Result<&PgPool, Failure> {
+        // Fields that wait at the same time queue up here and share what one of them sees. The deadline is the same for all.
+        let mut progress = self.progress.lock().await;
+        if progress.seen.is_none() {
+            progress.look(&self.pool).await?;
+        }
+        let mut pause = FIRST_PAUSE;
+        while self.is_behind(&progress, models) {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                if self.demand.allow_stale {
+                    break;
+                }
+                return Err(self.stale(&progress, models));
+            }
+            progress.pause(pause.min(left)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            progress.look(&self.pool).await?;
+        }
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        for &model in models {
+            touched.entry(model).or_insert_with(|| progress.of(model));
+        }
+        Ok(&self.pool)
+    }
+
+    /// The database's record of the read models themselves, which is as fresh as it gets.
+    pub(crate) fn control(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// How far the touched read models had come: as `extensions.asOf`, and as the header `Storefold-As-Of`.
+    pub(crate) fn as_of(&self) -> (Value, String) {
+        let touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        let lowest = touched.values().min().copied().flatten();
+        let models = touched.iter().map(|(model, position)| (Name::new(model.name()), shown(*position))).collect();
+        let fields = [(Name::new("position"), shown(lowest)), (Name::new("readModels"), Value::Object(models))];
+        (Value::Object(fields.into_iter().collect()), lowest.map_or("none".to_owned(), |position| position.to_string()))
+    }
+
+    fn is_behind(&self, progress: &Progress, models: &[ReadModel]) -> bool {
+        // `None`, nothing folded, is less than every position.
+        self.demand.after.is_some() && models.iter().any(|&model| progress.of(model) < self.demand.after)
+    }
+
+    fn stale(&self, progress: &Progress, models: &[ReadModel]) -> Failure {
+        let behind = models.iter().filter(|&&model| progress.of(model) < self.demand.after);
+        let behind: Vec<_> = behind.map(|model| (model.name(), progress.of(*model))).collect();
+        let names = behind.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        let positions = behind.iter().map(|(name, position)| (Name::new(name), shown(*position))).collect();
+        let message = format!("Not folded as far as Storefold-After yet: {names}. Ask again, or allow stale data.");
+        let more = [("after", shown(self.demand.after)), ("readModels", Value::Object(positions))];
+        Failure::with(Code::Stale, message, more)
+    }
+}
+
+/// How long to wait before looking again: short at first, since a projector is mostly a few milliseconds behind.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+impl Progress {
+    fn of(&self, model: ReadModel) -> Option<Position> {
+        self.seen.as_ref().and_then(|seen| seen.get(model.name())).copied().flatten()
+    }
+
+    async fn look(&mut self, pool: &PgPool) -> Result<(), Failure> {
+        let sql = "select name, commit_position, prepare_position from control.generations where state = 'live'";
+        let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(sql).fetch_all(pool).await?;
+        self.seen = Some(rows.into_iter().map(|(name, commit, prepare)| (name, position(commit, prepare))).collect());
+        Ok(())
+    }
+
+    /// Returns after `pause`, or as soon as a projector says that it has moved.
+    async fn pause(&mut self, pause: Duration) {
+        let Some(wake) = &mut self.wake else { return tokio::time::sleep(pause).await };
+        if let Ok(Err(_)) = tokio::time::timeout(pause, wake.changed()).await {
+            // The projector is gone; from now on only time wakes.
+            self.wake = None;
+        }
+    }
+}
+
+/// A checkpoint as its two columns hold it.
+pub(crate) fn position(commit: Option<i64>, prepare: Option<i64>) -> Option<Position> {
+    Some(Position { commit: commit?.cast_unsigned(), prepare: prepare?.cast_unsigned() })
+}
+
+fn shown(position: Option<Position>) -> Value {
+    position.map_or(Value::Null, |position| Value::String(position.to_string()))
+}

@@ -1,0 +1,89 @@
+//! Positions in the log, and what the log says of itself.
+
+use std::fmt;
+use std::str::FromStr;
+
+use async_trait::async_trait;
+
+/// Where an event stands in the log. Positions order the whole log: by commit, then by prepare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// Where the transaction of the event was committed.
+    pub commit: u64,
+    /// Where the event itself was written.
+    pub prepare: u64,
+}
+
+impl fmt::Display for Position {
+    /// `commit/prepare`, as `Storefold-After` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.commit, self.prepare)
+    }
+}
+
+/// A text that is not a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a position is two whole numbers as commit/prepare, such as 1234/1234")]
+pub struct NotAPosition;
+
+impl FromStr for Position {
+    type Err = NotAPosition;
+
+    /// Reads only what [`Position`]'s `Display` writes: no sign, no blank, no leading zero.
+    fn from_str(text: &str) -> Result<Self, NotAPosition> {
+        let (commit, prepare) = text.split_once('/').ok_or(NotAPosition)?;
+        Ok(Self { commit: whole_number(commit)?, prepare: whole_number(prepare)? })
+    }
+}
+
+fn whole_number(text: &str) -> Result<u64, NotAPosition> {
+    let canonical = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if canonical { text.parse().map_err(|_| NotAPosition) } else { Err(NotAPosition) }
+}
+
+/// What went wrong when the log was asked.
+pub type LogError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The end of the log, which says how far a read model is behind.
+#[async_trait]
+pub trait LogHead: Send + Sync {
+    /// The position of the last event; `None` while the log is empty.
+    async fn head(&self) -> Result<Option<Position>, LogError>;
+
+    /// How many events stand after `from` (from the beginning, if `None`) up to and including `to`. `None` when the log
+    /// cannot tell without reading them.
+    async fn events_between(&self, from: Option<Position>, to: Option<Position>) -> Option<u64>;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn only_the_canonical_text_is_a_position() {
+        assert_eq!("0/0".parse(), Ok(Position { commit: 0, prepare: 0 }));
+        assert_eq!("18446744073709551615/7".parse(), Ok(Position { commit: u64::MAX, prepare: 7 }));
+        for text in ["", "/", "1", "1/", "/1", "1/2/3", "+1/1", "-1/1", " 1/1", "1/1 ", "01/1", "1/1.0", "a/b", "none"]
+        {
+            assert_eq!(text.parse::<Position>(), Err(NotAPosition), "{text:?}");
+        }
+        assert_eq!("18446744073709551616/0".parse::<Position>(), Err(NotAPosition));
+    }
+
+    proptest! {
+        #[test]
+        fn a_position_reads_back(commit: u64, prepare: u64) {
+            let position = Position { commit, prepare };
+            prop_assert_eq!(position.to_string().parse(), Ok(position));
+        }
+
+        #[test]
+        fn no_text_breaks_the_parser(text in ".{0,40}") {
+            if let Ok(position) = text.parse::<Position>() {
+                prop_assert_eq!(position.to_string(), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The read model `products`: the catalogue and the stock of an article in one row.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_graphql::{ComplexObject, Context, Enum, InputObject, Object, SimpleObject};
+use sqlx::FromRow;
+
+use crate::connection::{self, List, Listed, Page, page_cost};
+use crate::error::Failure;
+use crate::money::Money;
+use crate::orders::MoneyRange;
+use crate::own_writes::{ReadModel, Reads};
+use crate::scalars::{Currency, DateTime, Long, Sku};
+use crate::sql::{self, Bind, Conditions, Key, Sort, Table};
+
+/// The products of a query.
+#[derive(Default)]
+pub(crate) struct ProductsQuery;
+
+#[Object]
+impl ProductsQuery {
+    /// The product of a SKU; null if there is none.
+    async fn product(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The product's SKU.")] sku: Sku,
+    ) -> Option<Result<Product, Failure>> {
+        let found = load(ctx, std::slice::from_ref(&sku)).await;
+        found.map(|mut products| products.remove(&sku)).transpose()
+    }
+
+    /// Products, a page at a time.
+    #[expect(clippy::too_many_arguments, reason = "they are the arguments of the field")]
+    #[graphql(complexity = "page_cost(first, last, child_complexity)")]
+    async fn products(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which products; all of them by default.")] filter: Option<ProductFilter>,
+        #[graphql(desc = "In which order.", default)] order_by: ProductOrder,
+        #[graphql(desc = "The size of a page from the start, 20 by default and 200 at most.")] first: Option<i32>,
+        #[graphql(desc = "The cursor after which the page begins.")] after: Option<String>,
+        #[graphql(desc = "The size of a page from the end, instead of first.")] last: Option<i32>,
+        #[graphql(desc = "The cursor before which the page ends.")] before: Option<String>,
+    ) -> Result<List<Product>, Failure> {
+        let conditions = filter.unwrap_or_default().conditions();
+        connection::list(ctx, order_by.sort(), conditions, Page { first, after, last, before }).await
+    }
+}
+
+/// An article: what the catalogue says of it, and what is in stock.
+#[derive(Debug, Clone, FromRow, SimpleObject)]
+#[graphql(complex)]
+pub(crate) struct Product {
+    /// Its number.
+    sku: Sku,
+    /// Its name; null while the catalogue does not list it.
+    name: Option<String>,
+    /// What the catalogue says of it.
+    description: Option<String>,
+    /// Whether it can be ordered.
+    status: ProductStatus,
+    /// How many units are in the warehouse.
+    on_hand: Long,
+    /// How many of them are reserved for orders.
+    reserved: Long,
+    /// How many of them can still be ordered.
+    available: Long,
+    /// When the catalogue's entry or the stock last changed.
+    changed_at: DateTime,
+    #[graphql(skip)]
+    price_minor: Option<i64>,
+    #[graphql(skip)]
+    currency: Option<Currency>,
+}
+
+#[ComplexObject]
+impl Product {
+    /// What one unit costs today; null while the catalogue does not list it.
+    async fn price(&self) -> Option<Money> {
+        Some(Money::new(self.price_minor?, self.currency.as_ref()?))
+    }
+}
+
+impl Listed for Product {
+    const TABLE: Table = Table {
+        name: "read.products",
+        columns: "sku, name, description, price_minor, currency, status, on_hand, reserved, available, changed_at",
+        id: "sku",
+    };
+    const MODEL: ReadModel = ReadModel::Products;
+
+    fn key(&self, sort: &Sort) -> Key {
+        let value = match sort.column {
+            Some("name") => Some(self.name.clone().map_or(Bind::Null, Bind::Text)),
+            Some("price_minor") => Some(self.price_minor.map_or(Bind::Null, Bind::Int)),
+            Some(_) => Some(Bind::Int(self.available.0)),
+            None => None,
+        };
+        Key { value, id: Bind::Text(self.sku.0.clone()) }
+    }
+}
+
+/// Whether a product can be ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub(crate) enum ProductStatus {
+    /// The catalogue offers it.
+    Listed,
+    /// The catalogue offered it once.
+    Discontinued,
+    /// There is stock of it, but no entry in the catalogue.
+    Unlisted,
+}
+
+impl ProductStatus {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Listed => "listed",
+            Self::Discontinued => "discontinued",
+            Self::Unlisted => "unlisted",
+        }
+    }
+}
+
+/// Products that fulfil all that is given.
+#[derive(Debug, Default, InputObject)]
+pub(crate) struct ProductFilter {
+    /// In one of these states.
+    status: Option<Vec<ProductStatus>>,
+    /// With a SKU that begins so.
+    sku_prefix: Option<String>,
+    /// With a name that begins so, in upper or lower case.
+    name_prefix: Option<String>,
+    /// With a name that contains this, in upper or lower case.
+    search: Option<String>,
+    /// With so many units to be ordered.
+    available: Option<LongRange>,
+    /// With a price in this range.
+    price: Option<MoneyRange>,
+}
+
+impl ProductFilter {
+    fn conditions(self) -> Conditions {
+        let available = self.available.unwrap_or_default();
+        // starts_with and strpos take their argument as it is; like would read its "%" and "_" as wildcards.
+        let conditions = Conditions::default()
+            .and("status = any(?)", self.status.map(|all| Bind::names(all, ProductStatus::name)))
+            .and("starts_with(sku, ?)", self.sku_prefix.map(Bind::Text))
+            .and("starts_with(lower(name), lower(?))", self.name_prefix.map(Bind::Text))
+            .and("strpos(lower(name), lower(?)) > 0", self.search.map(Bind::Text))
+            .and("available >= ?", available.min.map(|units| Bind::Int(units.0)))
+            .and("available <= ?", available.max.map(|units| Bind::Int(units.0)));
+        match self.price {
+            None => conditions,
+            Some(MoneyRange { currency, min_minor, max_minor }) => conditions
+                .and("currency = ?", Some(Bind::Text(currency.0)))
+                .and("price_minor >= ?", min_minor.map(|minor| Bind::Int(minor.0)))
+                .and("price_minor <= ?", max_minor.map(|minor| Bind::Int(minor.0))),
+        }
+    }
+}
+
+/// A range of whole numbers, both ends included.
+#[derive(Debug, Default, InputObject)]
+pub(crate) struct LongRange {
+    /// At least this.
+    min: Option<Long>,
+    /// At most this.
+    max: Option<Long>,
+}
+
+/// An order of products. Equal ones stand by their SKU; a missing name or price counts as the largest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Enum)]
+pub(crate) enum ProductOrder {
+    /// By SKU.
+    #[default]
+    SkuAsc,
+    /// By SKU, backwards.
+    SkuDesc,
+    /// By name; those without one come last.
+    NameAsc,
+    /// By name, backwards; those without one come first.
+    NameDesc,
+    /// The fewest available units first.
+    AvailableAsc,
+    /// The most available units first.
+    AvailableDesc,
+    /// The lowest price first, whatever its currency; those without one come last.
+    PriceAsc,
+    /// The highest price first, whatever its currency; those without one come before all.
+    PriceDesc,
+}
+
+impl ProductOrder {
+    fn sort(self) -> Sort {
+        let (column, nullable, descending) = match self {
+            Self::SkuAsc => (None, false, false),
+            Self::SkuDesc => (None, false, true),
+            Self::NameAsc => (Some("name"), true, false),
+            Self::NameDesc => (Some("name"), true, true),
+            Self::AvailableAsc => (Some("available"), false, false),
+            Self::AvailableDesc => (Some("available"), false, true),
+            Self::PriceAsc => (Some("price_minor"), true, false),
+            Self::PriceDesc => (Some("price_minor"), true, true),
+        };
+        Sort { column, nullable, descending }
+    }
+}
+
+/// The products of these SKUs, as far as there are any.
+pub(crate) async fn load(ctx: &Context<'_>, skus: &[Sku]) -> Result<HashMap<Sku, Product>, Failure> {
+    let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Products]).await?;
+    let skus = Bind::Texts(skus.iter().map(|sku| sku.0.clone()).collect());
+    let conditions = Conditions::default().and("sku = any(?)", Some(skus));
+    let rows: Vec<Product> = sql::select(pool, &Product::TABLE, &conditions).await?;
+    Ok(rows.into_iter().map(|product| (product.sku.clone(), product)).collect())
+}

@@ -1,0 +1,25 @@
+//! The schema: the queries of all read models under one root.
+
+use async_graphql::{EmptyMutation, EmptySubscription, MergedObject, SchemaBuilder};
+
+use crate::customers::CustomersQuery;
+use crate::limits;
+use crate::orders::OrdersQuery;
+use crate::products::ProductsQuery;
+use crate::projections::ProjectionsQuery;
+use crate::sales::SalesQuery;
+
+/// What can be read. Everything here comes from read models, which follow the log of events by a few milliseconds:
+/// every answer says in extensions.asOf how far they had come before the data was read, so that is the least the data
+/// holds. To see the effect of a command, send the position it answered as the header Storefold-After.
+#[derive(Default, MergedObject)]
+pub(crate) struct Query(OrdersQuery, ProductsQuery, CustomersQuery, SalesQuery, ProjectionsQuery);
+
+pub(crate) type Schema = async_graphql::Schema<Query, EmptyMutation, EmptySubscription>;
+
+/// The schema, still without the data that its resolvers want.
+pub(crate) fn schema() -> SchemaBuilder<Query, EmptyMutation, EmptySubscription> {
+    Schema::build(Query::default(), EmptyMutation, EmptySubscription)
+        .limit_complexity(limits::COMPLEXITY)
+        .limit_recursive_depth(limits::LEVELS + 1)
+}

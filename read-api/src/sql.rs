@@ -1,0 +1,217 @@
+//! The statements that are put together at run time, all of them. Their text consists of constants of this crate; every
+//! value is bound.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::{PgPool, PgRow};
+use sqlx::{FromRow, Postgres, QueryBuilder};
+
+/// The rows that a list is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Table {
+    /// Its name, with the schema.
+    pub(crate) name: &'static str,
+    /// What is selected of it.
+    pub(crate) columns: &'static str,
+    /// The column that tells its rows apart, and that decides between rows that a sort order finds equal.
+    pub(crate) id: &'static str,
+}
+
+/// An order of the rows of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub(crate) struct Sort {
+    /// The column that is compared first; `None` when the id alone decides.
+    pub(crate) column: Option<&'static str>,
+    /// Whether the column may be null. Nulls stand last in the ascending order and first in the descending one, which
+    /// is Postgres' own order, so that an index serves both.
+    pub(crate) nullable: bool,
+    /// Whether the largest comes first, of the column and of the id.
+    pub(crate) descending: bool,
+}
+
+/// A value that a statement binds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Bind {
+    #[serde(rename = "n")]
+    Null,
+    #[serde(rename = "i")]
+    Int(i64),
+    #[serde(rename = "s")]
+    Text(String),
+    #[serde(rename = "l")]
+    Texts(Vec<String>),
+    #[serde(rename = "u")]
+    Uuid(uuid::Uuid),
+    #[serde(rename = "k")]
+    Uuids(Vec<uuid::Uuid>),
+    #[serde(rename = "t")]
+    Time(DateTime<Utc>),
+}
+
+impl Bind {
+    /// The names under which the tables keep these values.
+    pub(crate) fn names<T>(values: Vec<T>, name: impl Fn(T) -> &'static str) -> Self {
+        Self::Texts(values.into_iter().map(|value| name(value).to_owned()).collect())
+    }
+}
+
+/// Where a row stands in a sort order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Key {
+    /// The value of the sort's column, if it has one.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) value: Option<Bind>,
+    /// The row's id.
+    #[serde(rename = "i")]
+    pub(crate) id: Bind,
+}
+
+/// What the rows must fulfil, all of it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Conditions(Vec<(&'static str, Bind)>);
+
+impl Conditions {
+    /// Adds a condition in which a `?` stands for the value; without a value there is no condition.
+    pub(crate) fn and(mut self, sql: &'static str, value: Option<Bind>) -> Self {
+        self.0.extend(value.map(|value| (sql, value)));
+        self
+    }
+}
+
+/// The part of a list that is read.
+#[derive(Debug, Clone)]
+pub(crate) struct Window {
+    pub(crate) after: Option<Key>,
+    pub(crate) before: Option<Key>,
+    /// Whether the rows are taken from the end.
+    pub(crate) backward: bool,
+    /// How many rows are read at most.
+    pub(crate) rows: i64,
+}
+
+/// All rows that fulfil the conditions, in no order.
+pub(crate) async fn select<R: Row>(pool: &PgPool, table: &Table, conditions: &Conditions) -> sqlx::Result<Vec<R>> {
+    let mut sql = QueryBuilder::new("select ");
+    sql.push(table.columns).push(" from ").push(table.name);
+    push_conditions(&mut sql, conditions);
+    sql.build_query_as().fetch_all(pool).await
+}
+
+/// One page, in the order of the sort.
+pub(crate) async fn page<R: Row>(
+    pool: &PgPool,
+    table: &Table,
+    sort: &Sort,
+    conditions: &Conditions,
+    window: &Window,
+) -> sqlx::Result<Vec<R>> {
+    let mut sql = QueryBuilder::new("select ");
+    sql.push(table.columns).push(" from ").push(table.name);
+    push_conditions(&mut sql, conditions);
+    for (key, greater) in [(&window.after, !sort.descending), (&window.before, sort.descending)] {
+        if let Some(key) = key {
+            sql.push(" and ");
+            push_beyond(&mut sql, table, sort, key, greater);
+        }
+    }
+    push_order(&mut sql, table, sort, window.backward);
+    sql.push(" limit ").push_bind(window.rows);
+    Ok(in_order(sql.build_query_as().fetch_all(pool).await?, window))
+}
+
+/// The first page of each of several owners: the rows of one owner are those whose column `owner` has its id. A row
+/// must carry its owner, for the pages come mixed; within an owner they are in the order of the sort.
+pub(crate) async fn page_of_each<R: Row>(
+    pool: &PgPool,
+    table: &Table,
+    sort: &Sort,
+    owner: &'static str,
+    owners: &[uuid::Uuid],
+    window: &Window,
+) -> sqlx::Result<Vec<R>> {
+    let mut sql = QueryBuilder::new("select page.* from unnest(");
+    sql.push_bind(owners).push(") as owners (owner_id) cross join lateral (select ").push(table.columns);
+    sql.push(" from ").push(table.name).push(" where ").push(owner).push(" = owner_id");
+    push_order(&mut sql, table, sort, window.backward);
+    sql.push(" limit ").push_bind(window.rows).push(") as page");
+    push_order(&mut sql, table, sort, window.backward);
+    Ok(in_order(sql.build_query_as().fetch_all(pool).await?, window))
+}
+
+/// How many rows fulfil the conditions.
+pub(crate) async fn count(pool: &PgPool, table: &Table, conditions: &Conditions) -> sqlx::Result<i64> {
+    let mut sql = QueryBuilder::new("select count(*) from ");
+    sql.push(table.name);
+    push_conditions(&mut sql, conditions);
+    sql.build_query_scalar().fetch_one(pool).await
+}
+
+/// A row that can be read from any thread.
+pub(crate) trait Row: for<'r> FromRow<'r, PgRow> + Send + Unpin {}
+impl<R: for<'r> FromRow<'r, PgRow> + Send + Unpin> Row for R {}
+
+fn push_conditions(sql: &mut QueryBuilder<Postgres>, conditions: &Conditions) {
+    sql.push(" where true");
+    for (condition, value) in &conditions.0 {
+        let (before, after) = condition.split_once('?').unwrap_or((condition, ""));
+        sql.push(" and ").push(before);
+        push_value(sql, value);
+        sql.push(after);
+    }
+}
+
+/// The rows that stand on one side of a key: beyond it in the ascending order, if `greater`, else before it. The key may
+/// be that of a row which is gone.
+fn push_beyond(sql: &mut QueryBuilder<Postgres>, table: &Table, sort: &Sort, key: &Key, greater: bool) {
+    let (id, than) = (table.id, if greater { " > " } else { " < " });
+    match (sort.column, &key.value) {
+        (Some(column), Some(Bind::Null)) => {
+            let null_side = if greater { "is null and" } else { "is not null or" };
+            sql.push(format_args!("({column} {null_side} {id}{than}"));
+            push_value(sql, &key.id);
+        }
+        (Some(column), Some(value)) => {
+            sql.push(format_args!("(({column}, {id}){than}("));
+            push_value(sql, value);
+            sql.push(", ");
+            push_value(sql, &key.id);
+            sql.push(")");
+            if sort.nullable && greater {
+                sql.push(format_args!(" or {column} is null"));
+            }
+        }
+        _ => {
+            sql.push(format_args!("({id}{than}"));
+            push_value(sql, &key.id);
+        }
+    }
+    sql.push(")");
+}
+
+fn push_order(sql: &mut QueryBuilder<Postgres>, table: &Table, sort: &Sort, backward: bool) {
+    let direction = if sort.descending != backward { "desc" } else { "asc" };
+    sql.push(" order by ");
+    if let Some(column) = sort.column {
+        sql.push(format_args!("{column} {direction}, "));
+    }
+    sql.push(format_args!("{} {direction}", table.id));
+}
+
+fn push_value(sql: &mut QueryBuilder<Postgres>, value: &Bind) {
+    match value {
+        Bind::Null => sql.push("null"),
+        Bind::Int(value) => sql.push_bind(*value),
+        Bind::Text(value) => sql.push_bind(value.clone()),
+        Bind::Texts(value) => sql.push_bind(value.clone()),
+        Bind::Uuid(value) => sql.push_bind(*value),
+        Bind::Uuids(value) => sql.push_bind(value.clone()),
+        Bind::Time(value) => sql.push_bind(*value),
+    };
+}
+
+fn in_order<R>(mut rows: Vec<R>, window: &Window) -> Vec<R> {
+    if window.backward {
+        rows.reverse();
+    }
+    rows
+}

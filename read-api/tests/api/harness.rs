@@ -1,0 +1,200 @@
+//! A shop's read models in a database of their own, with the API in front of them.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use read_api::{Config, CursorKey, LogError, LogHead, Position};
+use reqwest::{Client, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+pub(crate) const READ_MODELS: [(&str, &[&str]); 5] = [
+    ("orders", &["orders", "order_lines"]),
+    ("products", &["products"]),
+    ("customers", &["customers", "customer_spend"]),
+    ("sales_daily", &["sales_daily"]),
+    ("product_sales", &["product_sales"]),
+];
+
+pub(crate) struct Shop {
+    pub(crate) pool: PgPool,
+    pub(crate) url: String,
+    pub(crate) head: Arc<Head>,
+    pub(crate) wake: watch::Sender<()>,
+    client: Client,
+    server: PgConnectOptions,
+    database: String,
+}
+
+/// The end of a log in which every position holds one event.
+#[derive(Default)]
+pub(crate) struct Head(pub(crate) Mutex<Option<Position>>);
+
+#[async_trait]
+impl LogHead for Head {
+    async fn head(&self) -> Result<Option<Position>, LogError> {
+        Ok(*self.0.lock().unwrap())
+    }
+
+    async fn events_between(&self, from: Option<Position>, to: Option<Position>) -> Option<u64> {
+        Some(to?.commit - from.map_or(0, |from| from.commit))
+    }
+}
+
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Reply {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// The codes of the errors.
+    pub(crate) fn codes(&self) -> Vec<String> {
+        let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();
+        errors.iter().map(|error| error["extensions"]["code"].as_str().unwrap_or("none").to_owned()).collect()
+    }
+}
+
+impl Shop {
+    pub(crate) async fn open() -> Self {
+        Self::open_with(|_| {}).await
+    }
+
+    pub(crate) async fn open_with(configure: impl FnOnce(&mut Config)) -> Self {
+        #[allow(clippy::disallowed_methods, reason = "the one place where the tests read the environment")]
+        let url = std::env::var("DATABASE_URL").expect(
+            "DATABASE_URL must name a Postgres in which a test may create databases: run ./test, which starts a private one",
+        );
+        let server: PgConnectOptions = url.parse().unwrap();
+        let database = format!("read_api_{}", Uuid::new_v4().simple());
+        let mut admin = PgConnection::connect_with(&server).await.unwrap();
+        run(&mut admin, format!("create database {database}")).await;
+
+        let options = server.clone().database(&database);
+        let pool = PgPoolOptions::new().max_connections(8).connect_with(options).await.unwrap();
+        create_tables(&pool).await;
+
+        let head = Arc::new(Head::default());
+        let (wake, woken) = watch::channel(());
+        let mut config = Config::new(pool.clone(), CursorKey::new(b"a secret of the tests"), head.clone());
+        config.wake = Some(woken);
+        configure(&mut config);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/graphql", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, read_api::router(config)).await });
+        Self { pool, url, head, wake, client: Client::new(), server, database }
+    }
+
+    pub(crate) fn get(&self) -> RequestBuilder {
+        self.client.get(&self.url)
+    }
+
+    pub(crate) fn post(&self) -> RequestBuilder {
+        self.client.post(&self.url)
+    }
+
+    pub(crate) fn request(&self, query: &str, variables: Value) -> RequestBuilder {
+        self.post().json(&json!({ "query": query, "variables": variables }))
+    }
+
+    pub(crate) async fn ask(&self, query: &str) -> Reply {
+        send(self.request(query, json!({}))).await
+    }
+
+    /// The data of a query that must succeed.
+    pub(crate) async fn data(&self, query: &str) -> Value {
+        self.data_with(query, json!({})).await
+    }
+
+    pub(crate) async fn data_with(&self, query: &str, variables: Value) -> Value {
+        let reply = send(self.request(query, variables)).await;
+        let body = reply.json();
+        assert_eq!(body.get("errors"), None, "{query}");
+        assert_eq!(reply.status, 200, "{query}");
+        body["data"].clone()
+    }
+
+    /// Runs a script of SQL.
+    pub(crate) async fn sql(&self, sql: impl Into<String>) {
+        let mut connection = self.pool.acquire().await.unwrap();
+        run(&mut connection, sql.into()).await;
+    }
+
+    /// Moves a read model's checkpoint.
+    pub(crate) async fn fold(&self, name: &str, position: u64) {
+        let sql = "update control.generations set commit_position = $2, prepare_position = $2, moved_at = now() \
+                   where name = $1";
+        sqlx::query(sql).bind(name).bind(i64::try_from(position).unwrap()).execute(&self.pool).await.unwrap();
+    }
+
+    pub(crate) async fn fold_all(&self, position: u64) {
+        for (name, _) in READ_MODELS {
+            self.fold(name, position).await;
+        }
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        let (server, database) = (self.server.clone(), self.database.clone());
+        // The test's own runtime cannot be waited for from here.
+        let dropped = std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                let mut admin = PgConnection::connect_with(&server).await.unwrap();
+                run(&mut admin, format!("drop database {database} with (force)")).await;
+            });
+        });
+        dropped.join().unwrap();
+    }
+}
+
+pub(crate) async fn send(request: RequestBuilder) -> Reply {
+    let response = tokio::time::timeout(Duration::from_secs(60), request.send()).await.unwrap().unwrap();
+    let (status, headers) = (response.status(), response.headers().clone());
+    Reply { status, headers, text: response.text().await.unwrap() }
+}
+
+/// A UUID that is easy to tell.
+pub(crate) fn id(number: u64) -> Uuid {
+    Uuid::from_u128(u128::from(number))
+}
+
+async fn create_tables(pool: &PgPool) {
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
+    let read = |path: &str| std::fs::read_to_string(migrations.join(path)).unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    run(&mut connection, read("control/0001_read_models.sql")).await;
+    for (name, views) in READ_MODELS {
+        let schema = format!("{name}_v1_g1");
+        run(&mut connection, format!("create schema {schema}; set search_path to {schema}")).await;
+        run(&mut connection, read(&format!("read_models/{name}.sql"))).await;
+        run(&mut connection, read(&format!("read_models/{name}.keys.sql"))).await;
+        for view in views {
+            run(&mut connection, format!("create view read.{view} as select * from {schema}.{view}")).await;
+        }
+        let sql = "insert into control.generations (name, version, generation, state, schema_name) \
+                   values ($1, 1, 1, 'live', $2)";
+        sqlx::query(sql).bind(name).bind(schema).execute(&mut *connection).await.unwrap();
+    }
+    run(&mut connection, "reset search_path".to_owned()).await;
+}
+
+async fn run(connection: &mut PgConnection, sql: String) {
+    sqlx::raw_sql(AssertSqlSafe(sql.as_str()))
+        .execute(connection)
+        .await
+        .unwrap_or_else(|error| panic!("{error}: {sql}"));
+}

@@ -1,0 +1,12 @@
+//! The read API over a real socket and a real Postgres, a fresh database a test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod filters;
+mod harness;
+mod http;
+mod limits;
+mod own_writes;
+mod paging;
+mod queries;
+mod schema;
+mod statements;

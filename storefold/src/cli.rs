@@ -1,0 +1,188 @@
+//! The command line. Its doc comments are its help.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{LogFormat, Role};
+
+/// An order-to-cash backend whose only truth is an append-only event log.
+#[derive(Debug, Parser)]
+#[command(name = "storefold", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) settings: SettingFlags,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Settings that every command takes. What is not given comes from the environment, the file, or the defaults.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Settings")]
+pub(crate) struct SettingFlags {
+    /// Read settings from this file [default: storefold.toml, if there is one].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Keep local state here: the private Postgres, generated keys [default: .storefold].
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Use this Postgres instead of a private one. Other users can see flags: prefer DATABASE_URL.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) database_url: Option<String>,
+    /// Keep the log here instead of in the database: postgres://… or memory:. Prefer EVENT_STORE_URL.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) event_store_url: Option<String>,
+    /// How log lines look [default: text on a terminal, else json].
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+    /// What is logged: a level, or directives such as `info,sqlx=warn` [default: info].
+    #[arg(long = "log", global = true, value_name = "FILTER")]
+    pub(crate) log_filter: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve commands and queries, and project the log.
+    Serve(ServeFlags),
+    /// Bring the database's schemas up to date, and stop.
+    Migrate,
+    /// Import a trading history: products, stock, customers and orders.
+    Import(Import),
+    /// Build read models anew from the log, with the shop open.
+    Rebuild(Rebuild),
+    /// Show how far each read model is.
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the events of a stream.
+    Stream(Stream),
+    /// Print the effective configuration, secrets masked, with where each value comes from.
+    Config,
+    /// Print a schema that clients build on.
+    Schema {
+        /// Which one.
+        #[arg(value_name = "SCHEMA")]
+        schema: Schema,
+    },
+    /// Bring in the data of a small made-up shop. Doing so again changes nothing.
+    Demo,
+    /// Run the private Postgres until SIGTERM or Ctrl-C. Its URL is the first line on stdout.
+    Postgres {
+        /// Run an empty one for tests instead: fast, not durable, and deleted at the end.
+        #[arg(long)]
+        throw_away: bool,
+    },
+}
+
+/// Settings of `serve` alone.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ServeFlags {
+    /// What this process does [default: write,project,read].
+    #[arg(long, value_delimiter = ',', value_name = "ROLES")]
+    pub(crate) roles: Option<Vec<Role>>,
+    /// Where to listen [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Bring in the data of a small made-up shop, to have something to look at.
+    #[arg(long)]
+    pub(crate) demo: bool,
+}
+
+/// How to import.
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The file to read, one JSON object a line; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Stop at the first line that is not understood or is refused, instead of skipping it.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// The name of where the lines come from. Command ids follow from it and the line: the same lines of the same source
+    /// are recognised when they are imported again.
+    #[arg(long, value_name = "NAME", default_value = "history")]
+    pub(crate) source: String,
+    /// How many lines may be under way at once.
+    #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) in_flight: u16,
+    /// Show no progress bar.
+    #[arg(long)]
+    pub(crate) no_progress: bool,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to rebuild.
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false)]
+pub(crate) struct Rebuild {
+    /// The read model to rebuild.
+    #[arg(value_name = "NAME", group = "what")]
+    pub(crate) name: Option<String>,
+    /// Rebuild every read model.
+    #[arg(long, group = "what")]
+    pub(crate) all: bool,
+}
+
+/// What to print of a stream.
+#[derive(Debug, Args)]
+pub(crate) struct Stream {
+    /// The stream, for example `stock-85123A`.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The first revision to print [default: the first there is, or the last with --backwards].
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) from: Option<u64>,
+    /// Print at most this many events.
+    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: u64,
+    /// Print the newest first.
+    #[arg(long)]
+    pub(crate) backwards: bool,
+    /// Print an event a line, as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The schemas that clients build on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Schema {
+    /// The GraphQL schema of the read API.
+    Sdl,
+    /// The OpenAPI document of the write side.
+    Openapi,
+    /// The JSON Schema of every event version.
+    EventsLock,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn settings_may_stand_behind_the_command() {
+        let cli = Cli::parse_from(["storefold", "serve", "--roles", "write,read", "--data-dir", "/srv/shop"]);
+        assert_eq!(cli.settings.data_dir, Some("/srv/shop".into()));
+        let Command::Serve(flags) = cli.command else { panic!("not serve: {:?}", cli.command) };
+        assert_eq!(flags.roles, Some(vec![Role::Write, Role::Read]));
+    }
+
+    #[test]
+    fn rebuild_wants_a_name_or_all_and_not_both() {
+        for arguments in [&["rebuild"][..], &["rebuild", "orders", "--all"]] {
+            assert!(Cli::try_parse_from(["storefold"].iter().chain(arguments)).is_err(), "{arguments:?}");
+        }
+        assert!(Cli::try_parse_from(["storefold", "rebuild", "--all"]).is_ok());
+    }
+}

@@ -1,0 +1,667 @@
+//! The configuration: read once, from everywhere it may stand, into one typed value.
+//!
+//! Each source overrides the one before: defaults, the file, the environment, the flags. Nothing else in the binary
+//! looks at the environment.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use config::{File, FileFormat, Map, Source, Value};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, SeqAccess, Visitor};
+use sqlx::postgres::PgConnectOptions;
+
+use crate::cli::{ServeFlags, SettingFlags};
+use crate::data_dir;
+
+/// The file that is read when none is named.
+const FILE: &str = "storefold.toml";
+/// A shorter key could be guessed from the cursors that it signs.
+const SHORTEST_CURSOR_KEY: usize = 32;
+/// What a secret looks like.
+const MASK: &str = "********";
+
+/// The effective configuration.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// The server with the read models and, unless it is elsewhere, the log. `None`: a private cluster.
+    pub(crate) database_url: Option<SecretString>,
+    /// Where the log is.
+    pub(crate) event_store: EventStore,
+    /// Where HTTP is served.
+    pub(crate) listen: SocketAddr,
+    /// What this machine keeps to itself.
+    pub(crate) data_dir: PathBuf,
+    /// What this process does.
+    pub(crate) roles: Roles,
+    /// How log lines look. `None`: text on a terminal, else JSON.
+    pub(crate) log_format: Option<LogFormat>,
+    /// What is logged, as directives of `tracing_subscriber::EnvFilter`.
+    pub(crate) log_filter: String,
+    /// Where the programs of the private cluster are. `None`: they are looked for.
+    pub(crate) postgres_bin_dir: Option<PathBuf>,
+    /// How long requests under way may take when the process is asked to stop.
+    pub(crate) drain_timeout: Duration,
+    /// The largest body of a request, in bytes.
+    pub(crate) body_limit: usize,
+    cursor_key: Option<SecretString>,
+    /// Where each value that is set comes from, by key.
+    origins: HashMap<String, String>,
+}
+
+/// Where the log is.
+#[derive(Debug)]
+pub(crate) enum EventStore {
+    /// In the Postgres database with this URL, or `None`: beside the read models.
+    Postgres(Option<SecretString>),
+    /// In memory, gone with the process: for trying things out.
+    Memory,
+}
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Role {
+    /// Take commands, and run the processes that follow from events.
+    Write,
+    /// Fold the log into the read models.
+    Project,
+    /// Answer queries.
+    Read,
+}
+
+/// The roles of a process: at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Roles(BTreeSet<Role>);
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// An object a line, for machines.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// The environment variables of a process.
+#[derive(Debug, Default)]
+pub(crate) struct Environment(HashMap<String, String>);
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("the configuration cannot be read")]
+    Unreadable(#[source] config::ConfigError),
+    #[error("{} has unknown settings: {}; those known are {}", .file.display(), .unknown.join(", "), known().join(", "))]
+    Unknown { file: PathBuf, unknown: Vec<String> },
+    #[error("a value from {origin} does not fit")]
+    Invalid { origin: String, source: config::ConfigError },
+    #[error("{key} is no Postgres URL (postgres://user:password@host:port/database)")]
+    DatabaseUrl { key: &'static str, source: sqlx::Error },
+    #[error("this build has no adapter for {scheme}:// yet; leave event_store_url unset to keep the log in Postgres")]
+    NoAdapter { scheme: String },
+    #[error("event_store_url starts with {scheme:?}; what is known is postgres://… and memory:")]
+    UnknownEventStore { scheme: String },
+    #[error(
+        "listen = {listen} would let everybody on the network command the shop: there are no tokens yet. Listen on a \
+         loopback address such as 127.0.0.1:{}, and let a proxy that knows its users stand before it", .listen.port()
+    )]
+    NotLoopback { listen: SocketAddr },
+    #[error("cursor_key has {length} characters; it needs {SHORTEST_CURSOR_KEY}")]
+    ShortCursorKey { length: usize },
+    #[error("{key} must not be 0")]
+    Zero { key: &'static str },
+    #[error("the key for cursors cannot be kept in {}", .data_dir.display())]
+    CursorKey { data_dir: PathBuf, source: std::io::Error },
+}
+
+impl Config {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// When the file is missing though it was named, has an unknown key, or a value does not fit.
+    pub(crate) fn load(
+        environment: &Environment,
+        flags: &SettingFlags,
+        serve: Option<&ServeFlags>,
+    ) -> Result<Self, ConfigError> {
+        let named = flags.config.clone().or_else(|| environment.get("STOREFOLD_CONFIG").map(PathBuf::from));
+        let mut builder = config::Config::builder();
+        for (key, value) in defaults() {
+            builder = builder
+                .set_default(key, Value::new(Some(&"default".to_owned()), value))
+                .map_err(ConfigError::Unreadable)?;
+        }
+        let path = named.as_deref().unwrap_or(Path::new(FILE));
+        let file = File::from(path).format(FileFormat::Toml).required(named.is_some());
+        check_keys(path, &file.collect().map_err(ConfigError::Unreadable)?)?;
+        builder = builder.add_source(file);
+        for (key, origin, value) in environment.settings().into_iter().chain(flag_settings(flags, serve)) {
+            builder = builder.set_override(key, Value::new(Some(&origin), value)).map_err(ConfigError::Unreadable)?;
+        }
+        let merged = builder.build().map_err(ConfigError::Unreadable)?;
+        let values = merged.collect().map_err(ConfigError::Unreadable)?;
+        let origin = |(key, value): (String, Value)| (key, value.origin().unwrap_or_default().to_owned());
+        let origins: HashMap<_, _> = values.into_iter().map(origin).collect();
+        let raw = merged.try_deserialize().map_err(|source| invalid(source, &origins))?;
+        Self::check(raw, origins)
+    }
+
+    /// The key that signs cursors: the one that is set, or one that is made once and kept in the data directory.
+    ///
+    /// # Errors
+    /// When the data directory cannot be used.
+    pub(crate) fn cursor_key(&self) -> Result<SecretString, ConfigError> {
+        if let Some(key) = &self.cursor_key {
+            return Ok(key.clone());
+        }
+        data_dir::cursor_key(&self.data_dir)
+            .map_err(|source| ConfigError::CursorKey { data_dir: self.data_dir.clone(), source })
+    }
+
+    /// The configuration as a file, with secrets masked and where each value comes from.
+    pub(crate) fn to_toml(&self) -> String {
+        let mut file = "# The effective configuration. Secrets are masked.\n".to_owned();
+        for (setting, value) in SETTINGS.iter().zip(self.values()) {
+            let key = setting.key;
+            let _ = match value {
+                Some(value) => {
+                    let origin = self.origins.get(key).map_or("default", String::as_str);
+                    writeln!(file, "{key} = {value} # {origin}")
+                }
+                None => writeln!(file, "# {key} is not set: {}", setting.unset),
+            };
+        }
+        file
+    }
+
+    fn check(raw: Raw, origins: HashMap<String, String>) -> Result<Self, ConfigError> {
+        if let Some(url) = &raw.database_url {
+            check_url("database_url", url)?;
+        }
+        if !raw.listen.ip().is_loopback() {
+            return Err(ConfigError::NotLoopback { listen: raw.listen });
+        }
+        if let Some(key) = &raw.cursor_key {
+            let length = key.expose_secret().chars().count();
+            if length < SHORTEST_CURSOR_KEY {
+                return Err(ConfigError::ShortCursorKey { length });
+            }
+        }
+        if raw.body_limit == 0 {
+            return Err(ConfigError::Zero { key: "body_limit" });
+        }
+        Ok(Self {
+            event_store: EventStore::at(raw.event_store_url)?,
+            database_url: raw.database_url,
+            listen: raw.listen,
+            data_dir: raw.data_dir,
+            roles: raw.roles,
+            log_format: raw.log_format,
+            log_filter: raw.log_filter,
+            postgres_bin_dir: raw.postgres_bin_dir,
+            drain_timeout: Duration::from_secs(raw.drain_timeout),
+            body_limit: raw.body_limit,
+            cursor_key: raw.cursor_key,
+            origins,
+        })
+    }
+
+    /// The values as TOML, in the order of `SETTINGS`.
+    fn values(&self) -> [Option<String>; SETTINGS.len()] {
+        let event_store = match &self.event_store {
+            EventStore::Postgres(url) => url.as_ref().map(masked),
+            EventStore::Memory => Some("memory:".to_owned()),
+        };
+        let roles: Vec<String> = self.roles.0.iter().map(quoted).collect();
+        [
+            self.database_url.as_ref().map(|url| quoted(masked(url))),
+            event_store.map(quoted),
+            Some(quoted(self.listen)),
+            Some(quoted(self.data_dir.display())),
+            Some(format!("[{}]", roles.join(", "))),
+            self.log_format.map(quoted),
+            Some(quoted(&self.log_filter)),
+            self.cursor_key.as_ref().map(|_| quoted(MASK)),
+            self.postgres_bin_dir.as_ref().map(|path| quoted(path.display())),
+            Some(self.drain_timeout.as_secs().to_string()),
+            Some(self.body_limit.to_string()),
+        ]
+    }
+}
+
+impl EventStore {
+    fn at(url: Option<SecretString>) -> Result<Self, ConfigError> {
+        let Some(url) = url else { return Ok(Self::Postgres(None)) };
+        let scheme = url.expose_secret().split(':').next().unwrap_or_default().to_owned();
+        match scheme.as_str() {
+            "postgres" | "postgresql" => {
+                check_url("event_store_url", &url)?;
+                Ok(Self::Postgres(Some(url)))
+            }
+            "memory" => Ok(Self::Memory),
+            "esdb" | "esdb+discover" | "kurrentdb" | "kurrentdb+discover" => Err(ConfigError::NoAdapter { scheme }),
+            _ => Err(ConfigError::UnknownEventStore { scheme }),
+        }
+    }
+}
+
+impl Roles {
+    /// Whether a role is among them.
+    pub(crate) fn contains(&self, role: Role) -> bool {
+        self.0.contains(&role)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Write => "write",
+            Self::Project => "project",
+            Self::Read => "read",
+        })
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json => "json",
+            Self::Text => "text",
+        })
+    }
+}
+
+impl Environment {
+    /// That of this process. A variable that is not Unicode is none of ours.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    pub(crate) fn of_this_process() -> Self {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self(std::env::vars_os().filter_map(text).collect())
+    }
+
+    /// A variable. An empty one is not set.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The settings among the variables, as key, origin and value. Others that begin with `STOREFOLD_` may be there:
+    /// Kubernetes sets STOREFOLD_PORT and its like for a service of our name.
+    fn settings(&self) -> Vec<(&'static str, String, String)> {
+        let setting = |setting: &Setting| {
+            let own = format!("STOREFOLD_{}", setting.key.to_uppercase());
+            let plain = setting.plain_variable.then(|| setting.key.to_uppercase());
+            [Some(own), plain].into_iter().flatten().find_map(|name| {
+                let value = self.get(&name)?.to_owned();
+                Some((setting.key, format!("environment {name}"), value))
+            })
+        };
+        SETTINGS.iter().filter_map(setting).collect()
+    }
+}
+
+/// A setting that can be made.
+struct Setting {
+    /// Its name in the file. In the environment it is `STOREFOLD_` and the name in capitals.
+    key: &'static str,
+    /// Whether it is known in the environment without the prefix too.
+    plain_variable: bool,
+    /// What it means when it is not set.
+    unset: &'static str,
+}
+
+impl Setting {
+    const fn new(key: &'static str) -> Self {
+        Self { key, plain_variable: false, unset: "" }
+    }
+
+    const fn unset(self, unset: &'static str) -> Self {
+        Self { unset, ..self }
+    }
+
+    const fn or_plain_variable(self) -> Self {
+        Self { plain_variable: true, ..self }
+    }
+}
+
+/// Every setting, in the order in which they are printed.
+const SETTINGS: [Setting; 11] = [
+    Setting::new("database_url").unset("a private Postgres in the data directory").or_plain_variable(),
+    Setting::new("event_store_url").unset("the log is in the database").or_plain_variable(),
+    Setting::new("listen"),
+    Setting::new("data_dir"),
+    Setting::new("roles"),
+    Setting::new("log_format").unset("text on a terminal, else json"),
+    Setting::new("log_filter"),
+    Setting::new("cursor_key").unset("made once and kept in the data directory"),
+    Setting::new("postgres_bin_dir").unset("looked for in the usual places"),
+    // Seconds.
+    Setting::new("drain_timeout"),
+    // Bytes.
+    Setting::new("body_limit"),
+];
+
+/// The configuration as it stands in its sources.
+#[derive(serde::Deserialize)]
+struct Raw {
+    database_url: Option<SecretString>,
+    event_store_url: Option<SecretString>,
+    listen: SocketAddr,
+    data_dir: PathBuf,
+    roles: Roles,
+    log_format: Option<LogFormat>,
+    log_filter: String,
+    cursor_key: Option<SecretString>,
+    postgres_bin_dir: Option<PathBuf>,
+    drain_timeout: u64,
+    body_limit: usize,
+}
+
+fn defaults() -> [(&'static str, &'static str); 6] {
+    [
+        ("listen", "127.0.0.1:8080"),
+        ("data_dir", ".storefold"),
+        ("roles", "write,project,read"),
+        ("log_filter", "info"),
+        ("drain_timeout", "30"),
+        ("body_limit", "1048576"),
+    ]
+}
+
+/// The settings among the flags, as key, origin and value.
+fn flag_settings(flags: &SettingFlags, serve: Option<&ServeFlags>) -> Vec<(&'static str, String, String)> {
+    let path = |path: &PathBuf| path.to_string_lossy().into_owned();
+    let roles = |roles: &Vec<Role>| roles.iter().map(Role::to_string).collect::<Vec<_>>().join(",");
+    let given = [
+        ("database_url", "--database-url", flags.database_url.clone()),
+        ("event_store_url", "--event-store-url", flags.event_store_url.clone()),
+        ("data_dir", "--data-dir", flags.data_dir.as_ref().map(path)),
+        ("log_format", "--log-format", flags.log_format.map(|format| format.to_string())),
+        ("log_filter", "--log", flags.log_filter.clone()),
+        ("listen", "--listen", serve.and_then(|serve| serve.listen).map(|listen| listen.to_string())),
+        ("roles", "--roles", serve.and_then(|serve| serve.roles.as_ref()).map(roles)),
+    ];
+    given.into_iter().filter_map(|(key, flag, value)| Some((key, format!("flag {flag}"), value?))).collect()
+}
+
+fn known() -> Vec<&'static str> {
+    SETTINGS.iter().map(|setting| setting.key).collect()
+}
+
+fn check_keys(file: &Path, values: &Map<String, Value>) -> Result<(), ConfigError> {
+    let known = known();
+    let mut unknown: Vec<String> = values.keys().filter(|key| !known.contains(&key.as_str())).cloned().collect();
+    unknown.sort();
+    if unknown.is_empty() { Ok(()) } else { Err(ConfigError::Unknown { file: file.to_owned(), unknown }) }
+}
+
+fn check_url(key: &'static str, url: &SecretString) -> Result<(), ConfigError> {
+    let parsed = url.expose_secret().parse::<PgConnectOptions>();
+    parsed.map(drop).map_err(|source| ConfigError::DatabaseUrl { key, source })
+}
+
+/// A Postgres URL without its secrets. Put together from what is known to be none, so that nothing slips through.
+fn masked(url: &SecretString) -> String {
+    let Ok(options) = url.expose_secret().parse::<PgConnectOptions>() else { return MASK.to_owned() };
+    let database = options.get_database().unwrap_or(options.get_username());
+    let user = options.get_username();
+    match options.get_socket() {
+        Some(socket) => format!("postgres://{user}:{MASK}@localhost/{database}?host={}", socket.display()),
+        None => format!("postgres://{user}:{MASK}@{}:{}/{database}", options.get_host(), options.get_port()),
+    }
+}
+
+/// A TOML string. What JSON escapes, TOML does in the same way.
+fn quoted(value: impl fmt::Display) -> String {
+    serde_json::Value::String(value.to_string()).to_string()
+}
+
+/// The error of a value, which names its key, with the place where it stands.
+fn invalid(source: config::ConfigError, origins: &HashMap<String, String>) -> ConfigError {
+    use config::ConfigError::{At, Type};
+
+    let key = match &source {
+        At { key: Some(key), .. } | Type { key: Some(key), .. } => key.split('[').next().unwrap_or_default(),
+        _ => "",
+    };
+    let origin = origins.get(key).map_or("the configuration", String::as_str).to_owned();
+    ConfigError::Invalid { origin, source }
+}
+
+impl<'de> Deserialize<'de> for Role {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        one_of(deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for LogFormat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        one_of(deserializer)
+    }
+}
+
+/// A value by the name that it has on the command line.
+fn one_of<'de, T: ValueEnum, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    T::from_str(&name, false).map_err(|_| {
+        let names: Vec<_> = T::value_variants().iter().filter_map(ValueEnum::to_possible_value).collect();
+        let names: Vec<_> = names.iter().map(clap::builder::PossibleValue::get_name).collect();
+        de::Error::custom(format_args!("{name:?} is none of {}", names.join(", ")))
+    })
+}
+
+/// A list, or names with commas between them, as the environment has it.
+impl<'de> Deserialize<'de> for Roles {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+
+        impl<'de> Visitor<'de> for Names {
+            type Value = BTreeSet<Role>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of roles")
+            }
+
+            fn visit_str<E: de::Error>(self, names: &str) -> Result<Self::Value, E> {
+                let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+                names.map(|name| Role::deserialize(name.into_deserializer())).collect()
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Self::Value, A::Error> {
+                let mut roles = BTreeSet::new();
+                while let Some(role) = names.next_element()? {
+                    roles.insert(role);
+                }
+                Ok(roles)
+            }
+        }
+
+        let roles = deserializer.deserialize_any(Names)?;
+        if roles.is_empty() { Err(de::Error::custom("a process needs a role")) } else { Ok(Self(roles)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::fs;
+
+    use super::*;
+
+    /// Loads a configuration from a file's text, variables and flags.
+    fn load(file: &str, variables: &[(&str, &str)], mut flags: SettingFlags) -> Result<Config, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("shop.toml");
+        fs::write(&path, file).unwrap();
+        flags.config = Some(path);
+        Config::load(&environment(variables), &flags, None)
+    }
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        Environment(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    /// An error and what caused it, as they are shown.
+    fn told(result: Result<Config, ConfigError>) -> String {
+        let error = result.err().unwrap();
+        let (mut told, mut cause) = (error.to_string(), error.source());
+        while let Some(error) = cause {
+            told.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        told
+    }
+
+    fn level(filter: &str) -> SettingFlags {
+        SettingFlags { log_filter: Some(filter.to_owned()), ..SettingFlags::default() }
+    }
+
+    #[test]
+    fn with_nothing_said_the_defaults_hold() {
+        let config = Config::load(&Environment::default(), &SettingFlags::default(), None).unwrap();
+        assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(config.data_dir, Path::new(".storefold"));
+        assert_eq!(config.roles, Roles([Role::Write, Role::Project, Role::Read].into()));
+        assert_eq!((config.drain_timeout, config.body_limit), (Duration::from_secs(30), 1 << 20));
+        assert!(config.database_url.is_none() && config.log_format.is_none());
+        assert!(matches!(config.event_store, EventStore::Postgres(None)));
+    }
+
+    #[test]
+    fn each_source_overrides_the_one_before() {
+        let (file, variable) = ("log_filter = 'warn'", [("STOREFOLD_LOG_FILTER", "debug")]);
+        let filter = |config: Result<Config, ConfigError>| config.unwrap().log_filter;
+        assert_eq!(filter(load("", &[], SettingFlags::default())), "info");
+        assert_eq!(filter(load(file, &[], SettingFlags::default())), "warn");
+        assert_eq!(filter(load(file, &variable, SettingFlags::default())), "debug");
+        assert_eq!(filter(load(file, &variable, level("trace"))), "trace");
+    }
+
+    #[test]
+    fn the_flags_of_serve_count_too() {
+        let serve = ServeFlags { roles: Some(vec![Role::Read]), listen: "[::1]:80".parse().ok(), ..ServeFlags::default() };
+        let environment = environment(&[("STOREFOLD_ROLES", "write, project"), ("STOREFOLD_LISTEN", "127.0.0.1:1")]);
+        let config = Config::load(&environment, &SettingFlags::default(), Some(&serve)).unwrap();
+        assert_eq!((config.roles, config.listen), (Roles([Role::Read].into()), "[::1]:80".parse().unwrap()));
+        let config = Config::load(&environment, &SettingFlags::default(), None).unwrap();
+        assert!(config.roles.contains(Role::Project) && !config.roles.contains(Role::Read));
+    }
+
+    #[test]
+    fn the_plain_variables_give_way_to_our_own() {
+        let plain = ("DATABASE_URL", "postgres://plain/shop");
+        let own = ("STOREFOLD_DATABASE_URL", "postgres://own/shop");
+        for (variables, host) in [(vec![plain], "plain"), (vec![plain, own], "own")] {
+            let config = load("", &variables, SettingFlags::default()).unwrap();
+            assert!(masked(&config.database_url.unwrap()).contains(host));
+        }
+    }
+
+    #[test]
+    fn empty_and_unknown_variables_are_as_good_as_none() {
+        let variables = [("DATABASE_URL", ""), ("STOREFOLD_PORT", "tcp://10.0.0.1:8080")];
+        assert!(load("", &variables, SettingFlags::default()).unwrap().database_url.is_none());
+    }
+
+    #[test]
+    fn roles_stand_in_the_file_as_a_list() {
+        let config = load("roles = ['read', 'write']", &[], SettingFlags::default()).unwrap();
+        assert_eq!(config.roles, Roles([Role::Write, Role::Read].into()));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_with_its_place() {
+        let file = |text: &str| told(load(text, &[], SettingFlags::default()));
+        for (error, parts) in [
+            (file("lisen = 'x'\nlistem = 'y'"), &["shop.toml", "lisen, listem", "drain_timeout"][..]),
+            (file("body_limit = 'much'"), &["shop.toml", "body_limit", "much"]),
+            (file("roles = ['reed']"), &["shop.toml", "roles", "reed", "write, project, read"]),
+            (file("roles = []"), &["roles", "a process needs a role"]),
+            (file("listen = 'here'"), &["shop.toml", "listen"]),
+            (file("listen = "), &["shop.toml"]),
+            (file("body_limit = 0"), &["body_limit must not be 0"]),
+            (
+                told(load("", &[("STOREFOLD_LOG_FORMAT", "xml")], SettingFlags::default())),
+                &["environment STOREFOLD_LOG_FORMAT", "log_format", "xml", "json, text"],
+            ),
+        ] {
+            parts.iter().for_each(|part| assert!(error.contains(part), "no {part:?} in {error:?}"));
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_there() {
+        let flags = SettingFlags { config: Some("/nowhere/shop.toml".into()), ..SettingFlags::default() };
+        assert!(told(Config::load(&Environment::default(), &flags, None)).contains("/nowhere/shop.toml"));
+        let environment = environment(&[("STOREFOLD_CONFIG", "/nowhere/too.toml")]);
+        assert!(told(Config::load(&environment, &SettingFlags::default(), None)).contains("/nowhere/too.toml"));
+    }
+
+    #[test]
+    fn only_this_machine_may_be_listened_to() {
+        let error = told(load("listen = '0.0.0.0:8080'", &[], SettingFlags::default()));
+        assert!(error.contains("no tokens yet"), "{error}");
+        assert!(load("listen = '127.0.0.2:8080'", &[], SettingFlags::default()).is_ok());
+    }
+
+    #[test]
+    fn the_event_store_is_told_by_its_scheme() {
+        let at = |url: &str| load("", &[("EVENT_STORE_URL", url)], SettingFlags::default());
+        assert!(matches!(at("memory:").unwrap().event_store, EventStore::Memory));
+        assert!(matches!(at("postgres://db/log").unwrap().event_store, EventStore::Postgres(Some(_))));
+        assert!(told(at("esdb+discover://cluster:2113")).contains("no adapter for esdb+discover://"));
+        assert!(told(at("mysql://db/log")).contains("\"mysql\""));
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let secrets = "cursor_key = 'hunter2-hunter2-hunter2-hunter2-hunter2'
+            database_url = 'postgres://shop:hunter2@db:6432/orders?password=hunter2'
+            event_store_url = 'postgres://shop:hunter2%2Fhunter2@log/log'";
+        let config = load(secrets, &[], SettingFlags::default()).unwrap();
+        let printed = format!("{}{config:?}", config.to_toml());
+        assert!(!printed.contains("hunter2"), "{printed}");
+        assert!(printed.contains("\"postgres://shop:********@db:6432/orders\""), "{printed}");
+        for url in ["postgres://shop:hunter2@db:port/orders", "hunter2"] {
+            let error = told(load("", &[("DATABASE_URL", url)], SettingFlags::default()));
+            assert!(error.contains("database_url") && !error.contains("hunter2"), "{error}");
+        }
+        let error = told(load("cursor_key = 'hunter2'", &[], SettingFlags::default()));
+        assert!(error.contains("7 characters") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn what_is_printed_says_where_it_comes_from() {
+        let printed = load("body_limit = 5", &[("STOREFOLD_DRAIN_TIMEOUT", "7")], level("warn")).unwrap().to_toml();
+        for line in [
+            "# database_url is not set: a private Postgres in the data directory\n",
+            "listen = \"127.0.0.1:8080\" # default\n",
+            "roles = [\"write\", \"project\", \"read\"] # default\n",
+            "drain_timeout = 7 # environment STOREFOLD_DRAIN_TIMEOUT\n",
+            "log_filter = \"warn\" # flag --log\n",
+        ] {
+            assert!(printed.contains(line), "no {line:?} in {printed}");
+        }
+        let limit = printed.lines().find(|line| line.starts_with("body_limit = 5 # ")).unwrap();
+        assert!(limit.ends_with("shop.toml"), "{limit}");
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_back() {
+        let printed = load("data_dir = 'a \"b\" \\ c'", &[], SettingFlags::default()).unwrap().to_toml();
+        let again = load(&printed, &[], SettingFlags::default()).unwrap();
+        assert_eq!(again.data_dir, Path::new("a \"b\" \\ c"));
+    }
+
+    #[test]
+    fn a_cursor_key_that_is_set_is_used() {
+        let key = "0123456789abcdef0123456789abcdef";
+        let config = load(&format!("cursor_key = '{key}'"), &[], SettingFlags::default()).unwrap();
+        assert_eq!(config.cursor_key().unwrap().expose_secret(), key);
+    }
+}

@@ -1,0 +1,281 @@
+//! Importing a trading history: one JSON object a line, through the same path as commands over HTTP.
+//!
+//! Every command's id follows from its line, so that an import can be stopped and run again at any time: what was done
+//! is recognised, what was not is done. The form of a line is described in `docs/import.md`.
+
+mod line;
+mod lines;
+
+use std::collections::HashSet;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use chrono::Utc;
+use event_store::Position;
+use futures::StreamExt as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tokio::io::AsyncRead;
+use uuid::Uuid;
+use write_side::{Envelope, Executor, Registry};
+
+use crate::shop::Shop;
+use line::{Occurrences, Step};
+
+/// How an import goes about it.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The name of where the lines come from. The same line of another source is another command.
+    pub(crate) source: String,
+    /// How many lines are under way at a time.
+    pub(crate) in_flight: usize,
+    /// Whether the first fault ends the import.
+    pub(crate) strict: bool,
+    /// Whether to draw a progress bar, on a terminal.
+    pub(crate) progress: bool,
+}
+
+/// What an import has done.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Summary {
+    /// Lines read, without empty ones.
+    pub(crate) lines: u64,
+    /// Lines all of whose commands are done, now or in an earlier run.
+    pub(crate) done: u64,
+    /// Lines that were skipped, and why; the first hundred.
+    pub(crate) faults: Vec<Fault>,
+    /// How many lines were skipped.
+    pub(crate) faulty: u64,
+    /// How long the commands took, in seconds.
+    pub(crate) seconds: f64,
+    /// How long the read models took after that to catch up, in seconds.
+    pub(crate) fold_seconds: f64,
+    /// Up to where the log has to be folded to see all of it; `None` when nothing was done.
+    pub(crate) position: Option<Position>,
+}
+
+/// Why a line was skipped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Fault {
+    /// The line's number, from 1.
+    pub(crate) line: u64,
+    /// What is wrong with it.
+    pub(crate) problem: String,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { lines, done, faulty, seconds, fold_seconds, .. } = self;
+        let rate = *lines as f64 / seconds.max(0.001);
+        writeln!(f, "{lines} lines in {seconds:.1} s ({rate:.0} a second): {done} done, {faulty} skipped")?;
+        writeln!(f, "the read models had caught up {fold_seconds:.1} s later")?;
+        for Fault { line, problem } in &self.faults {
+            writeln!(f, "  line {line}: {problem}")?;
+        }
+        match faulty.saturating_sub(self.faults.len() as u64) {
+            0 => Ok(()),
+            more => writeln!(f, "  and {more} more"),
+        }
+    }
+}
+
+/// How many faults are told one by one.
+const TOLD: usize = 100;
+
+/// Imports what a file, or with `-` the standard input, holds.
+///
+/// # Errors
+/// When the file cannot be read, or the log fails for longer than the import is willing to wait.
+pub(crate) async fn import(
+    file: &Path,
+    options: &Options,
+    executor: &Executor,
+    registry: &Registry,
+) -> anyhow::Result<Summary> {
+    if file == Path::new("-") {
+        return run(tokio::io::stdin(), None, options, executor, registry).await;
+    }
+    let opened = tokio::fs::File::open(file).await;
+    let opened = opened.with_context(|| format!("cannot open {}", PathBuf::from(file).display()))?;
+    let length = opened.metadata().await.ok().map(|metadata| metadata.len());
+    run(opened, length, options, executor, registry).await
+}
+
+/// Imports what a reader gives; `length` is in bytes, where it is known.
+///
+/// # Errors
+/// As [`import`].
+pub(crate) async fn run(
+    reader: impl AsyncRead + Unpin,
+    length: Option<u64>,
+    options: &Options,
+    executor: &Executor,
+    registry: &Registry,
+) -> anyhow::Result<Summary> {
+    let start = Instant::now();
+    let bar = bar(length, options.progress);
+    let importer = Importer {
+        executor,
+        registry,
+        source: Uuid::new_v5(&line::SOURCES, options.source.as_bytes()),
+        customers: Mutex::default(),
+        position: Mutex::default(),
+    };
+    let mut occurrences = Occurrences::default();
+    let (count, stop) = (AtomicU64::new(0), std::sync::atomic::AtomicBool::new(false));
+    let outcomes = lines::of(reader)
+        .take_while(|_| std::future::ready(!stop.load(Ordering::Relaxed)))
+        .map(|read| {
+            let parsed = read.map(|line| {
+                count.fetch_add(1, Ordering::Relaxed);
+                bar.inc(line.bytes as u64);
+                let steps = line
+                    .text
+                    .map_err(|problem| problem.to_string())
+                    .and_then(|text| line::steps(&text, importer.source, &mut occurrences));
+                (line.number, steps)
+            });
+            let importer = &importer;
+            async move {
+                match parsed {
+                    Ok((number, Ok(steps))) => importer
+                        .execute(steps)
+                        .await
+                        .map(|done| done.err().map(|problem| Fault { line: number, problem })),
+                    Ok((number, Err(problem))) => Ok(Some(Fault { line: number, problem })),
+                    Err(error) => Err(anyhow::Error::from(error).context("the file cannot be read on")),
+                }
+            }
+        })
+        .buffer_unordered(options.in_flight.max(1));
+    let mut outcomes = pin!(outcomes);
+    let (mut faults, mut faulty, mut done) = (Vec::new(), 0, 0);
+    while let Some(outcome) = outcomes.next().await {
+        match outcome? {
+            None => done += 1,
+            Some(fault) => {
+                faulty += 1;
+                bar.suspend(|| tracing::warn!(line = fault.line, problem = fault.problem, "a line was skipped"));
+                if faults.len() < TOLD {
+                    faults.push(fault);
+                }
+                if options.strict {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+    bar.finish_and_clear();
+    faults.sort_by_key(|fault| fault.line);
+    let position = *importer.position.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(Summary { lines: count.load(Ordering::Relaxed), done, faults, faulty, seconds, fold_seconds: 0.0, position })
+}
+
+/// Waits until every read model has folded what stands at `position`. Answers how long that took, in seconds.
+///
+/// # Errors
+/// When the database cannot be read.
+pub(crate) async fn fold(shop: &Shop, position: Option<Position>, progress: bool) -> anyhow::Result<f64> {
+    let start = Instant::now();
+    let Some(position) = position else { return Ok(0.0) };
+    let bar = bar(None, progress);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    for model in projections::read_models() {
+        bar.set_message(format!("folding into {}", model.name()));
+        model.reached(&shop.projections, position).await?;
+    }
+    bar.finish_and_clear();
+    Ok(start.elapsed().as_secs_f64())
+}
+
+struct Importer<'a> {
+    executor: &'a Executor,
+    registry: &'a Registry,
+    source: Uuid,
+    /// The customers that this run has seen to already.
+    customers: Mutex<HashSet<Uuid>>,
+    /// The highest position that was answered.
+    position: Mutex<Option<Position>>,
+}
+
+/// How long an import waits for a log that fails, before each attempt after the first.
+const PATIENCE: [Duration; 5] = [
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+];
+
+impl Importer<'_> {
+    /// Executes the commands of a line in order. The inner error is the line's fault, the outer one the log's.
+    async fn execute(&self, steps: Vec<Step>) -> anyhow::Result<Result<(), String>> {
+        for step in steps {
+            if let Some(customer) = step.once {
+                let mut customers = self.customers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if !customers.insert(customer) {
+                    continue;
+                }
+            }
+            if let Err(problem) = self.step(&step).await? {
+                return Ok(Err(problem));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    async fn step(&self, step: &Step) -> anyhow::Result<Result<(), String>> {
+        let Some(aggregate) = self.registry.get(step.category) else {
+            return Ok(Err(format!("there is no aggregate of the category {}", step.category)));
+        };
+        let envelope = Envelope {
+            actor: Some("import".to_owned()),
+            correlation_id: self.source,
+            causation_id: self.source,
+            ..Envelope::new(step.command_id, step.fingerprint.clone(), Utc::now())
+        };
+        let mut waits = PATIENCE.iter();
+        loop {
+            let answer = aggregate.execute(self.executor, &step.id, step.command, &step.body, &envelope).await;
+            let failure = match answer {
+                Ok(answer) => {
+                    let mut position = self.position.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    *position = (*position).max(Some(answer.position));
+                    return Ok(Ok(()));
+                }
+                Err(failure) => failure,
+            };
+            if !failure.is_transient() {
+                return Ok(Err(format!("{} {}: {failure}", step.command, step.category)));
+            }
+            let Some(wait) = waits.next() else {
+                return Err(anyhow::Error::from(failure).context("the log failed; run the same import again to go on"));
+            };
+            tracing::warn!(error = %failure, "the log failed; trying again");
+            tokio::time::sleep(*wait).await;
+        }
+    }
+}
+
+fn bar(length: Option<u64>, wanted: bool) -> ProgressBar {
+    if !wanted || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match length {
+        Some(length) => {
+            (ProgressBar::new(length), "{bar:40} {percent:>3}%  {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left")
+        }
+        None => (ProgressBar::no_length(), "{spinner}  {msg}  {bytes}  {bytes_per_sec}  {elapsed}"),
+    };
+    // The templates are constants; one that did not parse would only look plainer.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}

@@ -1,0 +1,144 @@
+//! What a line of a trading history means: the commands that it becomes.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+use write_side::envelope::fingerprint;
+
+/// The namespace of the names of sources.
+pub(super) const SOURCES: Uuid = Uuid::from_u128(0x2d6e_0f4e_3a43_5d0b_8a60_9f1f_1e1b_77a2);
+
+/// A line of a trading history.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+enum History {
+    /// A product enters the catalogue.
+    Product { sku: String, name: String, price_minor: i64, currency: String },
+    /// Units come in.
+    Stock { sku: String, quantity: i64 },
+    /// An order was traded.
+    Order {
+        #[serde(rename = "ref")]
+        reference: String,
+        placed_at: String,
+        customer_ref: Option<String>,
+        country: String,
+        currency: String,
+        lines: Value,
+    },
+}
+
+/// A command that a line becomes.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) category: &'static str,
+    pub(super) id: String,
+    pub(super) command: &'static str,
+    pub(super) body: Vec<u8>,
+    pub(super) command_id: Uuid,
+    pub(super) fingerprint: String,
+    /// What has to be done once a run however many lines ask for it, by the id of whom it is done to.
+    pub(super) once: Option<Uuid>,
+}
+
+/// How often each stock line has come so far. Two equal deliveries are two deliveries, and when the same file is
+/// imported again, the second one is the second one again.
+#[derive(Debug, Default)]
+pub(super) struct Occurrences(HashMap<Uuid, u32>);
+
+impl Occurrences {
+    fn next(&mut self, name: Uuid) -> u32 {
+        let count = self.0.entry(name).or_default();
+        *count += 1;
+        *count
+    }
+}
+
+/// The commands that a line of `source` becomes.
+pub(super) fn steps(text: &str, source: Uuid, occurrences: &mut Occurrences) -> Result<Vec<Step>, String> {
+    let line: History = serde_json::from_str(text).map_err(|error| format!("not a line of a history: {error}"))?;
+    let named = |what: &str, name: &str| Uuid::new_v5(&source, format!("{what}\n{name}").as_bytes());
+    Ok(match line {
+        History::Product { sku, name, price_minor, currency } => {
+            let body = json!({ "name": name, "price": { "minor": price_minor, "currency": currency } });
+            let command_id = named("product", &sku);
+            vec![step("product", sku, "list", body, command_id)]
+        }
+        History::Stock { sku, quantity } => {
+            let line = named("stock", &format!("{sku}\n{quantity}"));
+            let command_id = Uuid::new_v5(&line, &occurrences.next(line).to_be_bytes());
+            vec![step("stock", sku, "receive", json!({ "quantity": quantity }), command_id)]
+        }
+        History::Order { reference, placed_at, customer_ref, country, currency, lines } => {
+            let customer = customer_ref.as_deref().map(|name| named("customer", name));
+            let order = named("order", &reference);
+            let register = customer.zip(customer_ref).map(|(id, name)| Step {
+                once: Some(id),
+                ..step("customer", id.to_string(), "register", json!({ "reference": name }), id)
+            });
+            let sale = json!({
+                "reference": reference, "placed_at": placed_at, "customer": customer, "country": country,
+                "currency": currency, "lines": lines,
+            });
+            register.into_iter().chain([step("order", order.to_string(), "record", sale, order)]).collect()
+        }
+    })
+}
+
+fn step(category: &'static str, id: String, command: &'static str, body: Value, command_id: Uuid) -> Step {
+    let fingerprint = fingerprint(command, &body);
+    Step { category, id, command, body: body.to_string().into_bytes(), command_id, fingerprint, once: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Vec<Step> {
+        steps(text, SOURCES, &mut Occurrences::default()).unwrap()
+    }
+
+    const ORDER: &str = r#"{"kind":"order","ref":"1","placed_at":"2010-12-01T08:26:00Z","customer_ref":"C","country":"EIRE","currency":"GBP","lines":[{"sku":"A","quantity":1,"unit_price_minor":2}]}"#;
+
+    #[test]
+    fn a_line_becomes_the_same_commands_every_time() {
+        let (first, second) = (parsed(ORDER), parsed(ORDER));
+        let name =
+            |step: &Step| (step.category, step.id.clone(), step.command, step.command_id, step.fingerprint.clone());
+        assert_eq!(first.iter().map(name).collect::<Vec<_>>(), second.iter().map(name).collect::<Vec<_>>());
+        assert_eq!(first.iter().map(|step| step.command).collect::<Vec<_>>(), ["register", "record"]);
+    }
+
+    #[test]
+    fn a_guest_is_not_registered() {
+        let commands: Vec<_> = parsed(&ORDER.replace(r#""C""#, "null")).iter().map(|step| step.command).collect();
+        assert_eq!(commands, ["record"]);
+    }
+
+    #[test]
+    fn two_equal_deliveries_are_two_and_stay_the_same_two() {
+        let line = r#"{"kind":"stock","sku":"A","quantity":5}"#;
+        let run = || {
+            let mut occurrences = Occurrences::default();
+            [(); 2].map(|()| steps(line, SOURCES, &mut occurrences).unwrap()[0].command_id)
+        };
+        assert_ne!(run()[0], run()[1]);
+        assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn another_source_is_another_command() {
+        let of = |source| steps(ORDER, source, &mut Occurrences::default()).unwrap()[1].command_id;
+        assert_ne!(of(SOURCES), of(Uuid::nil()));
+    }
+
+    #[test]
+    fn what_is_no_line_is_named() {
+        for text in ["{", "[]", r#"{"kind":"gift"}"#, r#"{"kind":"stock","sku":"A","quantity":5,"colour":1}"#] {
+            let problem = steps(text, SOURCES, &mut Occurrences::default()).unwrap_err();
+            assert!(problem.starts_with("not a line of a history: "), "{problem}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The one binary of Storefold: the composition root, which alone knows every crate.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod cli;
+mod config;
+mod data_dir;
+mod demo;
+mod import;
+mod inspect;
+mod postgres;
+mod rebuild;
+mod serve;
+mod server;
+mod shop;
+mod signals;
+mod telemetry;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tokio::sync::watch;
+
+use cli::{Cli, Command, Schema};
+use config::{Config, Environment};
+use postgres::PrivatePostgres;
+use shop::Shop;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    let serve_flags = match &cli.command {
+        Command::Serve(flags) => Some(flags),
+        _ => None,
+    };
+    let config = Config::load(&Environment::of_this_process(), &cli.settings, serve_flags)?;
+    telemetry::init(&config)?;
+    match cli.command {
+        Command::Serve(flags) => serve::serve(&config, flags.demo).await?,
+        Command::Migrate => Shop::open(&config).await?.close().await?,
+        Command::Import(wanted) => return run_import(&config, &wanted).await,
+        Command::Rebuild(wanted) => {
+            let stop = signals::stop()?;
+            with_shop(&config, async |shop| rebuild::rebuild(shop, wanted.name.as_deref(), stop).await).await?;
+        }
+        Command::Status { json } => with_shop(&config, async |shop| inspect::status(shop, json).await).await?,
+        Command::Stream(wanted) => with_shop(&config, async |shop| inspect::stream(shop, &wanted).await).await?,
+        Command::Demo => with_shop(&config, bring_demo).await?,
+        Command::Config => print(&config.to_toml())?,
+        Command::Schema { schema } => print(&text_of(schema)?)?,
+        Command::Postgres { throw_away } => run_postgres(&config, throw_away).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the shop, does something with it, and closes it, however that went.
+async fn with_shop<T>(config: &Config, work: impl AsyncFnOnce(&Shop) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let shop = Shop::open(config).await?;
+    let worked = work(&shop).await;
+    let closed = shop.close().await;
+    worked.and_then(|result| closed.map(|()| result))
+}
+
+/// Imports and folds what was imported. Exit code 2 says that `--strict` stopped at a fault.
+async fn run_import(config: &Config, wanted: &cli::Import) -> anyhow::Result<ExitCode> {
+    let mut stop = signals::stop()?;
+    let options = import::Options {
+        source: wanted.source.clone(),
+        in_flight: usize::from(wanted.in_flight),
+        strict: wanted.strict,
+        progress: !wanted.no_progress,
+    };
+    let summary = with_shop(config, async |shop| {
+        let (ended, end) = watch::channel(false);
+        let mut projectors = shop.project(&end);
+        let (executor, registry) = (shop.executor(), shop.registry());
+        let summary = tokio::select! {
+            summary = import_and_fold(shop, wanted, &options, &executor, &registry) => summary,
+            _ = stop.wait_for(|stop| *stop) => Err(anyhow::anyhow!("stopped; run the same import again to go on")),
+        };
+        ended.send_replace(true);
+        while projectors.join_next().await.is_some() {}
+        summary
+    })
+    .await?;
+    if wanted.json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
+    } else {
+        print(&summary.to_string())?;
+    }
+    Ok(if options.strict && summary.faulty > 0 { ExitCode::from(2) } else { ExitCode::SUCCESS })
+}
+
+async fn import_and_fold(
+    shop: &Shop,
+    wanted: &cli::Import,
+    options: &import::Options,
+    executor: &write_side::Executor,
+    registry: &write_side::Registry,
+) -> anyhow::Result<import::Summary> {
+    let mut summary = import::import(&wanted.file, options, executor, registry).await?;
+    summary.fold_seconds = import::fold(shop, summary.position, options.progress).await?;
+    Ok(summary)
+}
+
+/// Brings the made-up shop in and folds it.
+async fn bring_demo(shop: &Shop) -> anyhow::Result<()> {
+    let (ended, end) = watch::channel(false);
+    let mut projectors = shop.project(&end);
+    let brought = demo::bring(shop).await;
+    let folded = import::fold(shop, shop.store.head().await?, false).await;
+    ended.send_replace(true);
+    while projectors.join_next().await.is_some() {}
+    brought.and(folded.map(drop))
+}
+
+fn text_of(schema: Schema) -> anyhow::Result<String> {
+    Ok(match schema {
+        Schema::Sdl => read_api::sdl(),
+        Schema::Openapi => {
+            format!(
+                "{}\n",
+                serde_json::to_string_pretty(&write_side::http::openapi::document(&write_side::registry()))?
+            )
+        }
+        Schema::EventsLock => format!("{:#}\n", domain::schemas::events_lock()),
+    })
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+}
+
+/// Runs the private cluster until the process is asked to stop.
+async fn run_postgres(config: &Config, throw_away: bool) -> anyhow::Result<()> {
+    let bin_dir = config.postgres_bin_dir.as_deref();
+    // Before anything is started, so that no signal finds the process without a handler.
+    let mut stop = signals::stop()?;
+    let postgres = match throw_away {
+        true => PrivatePostgres::throw_away(bin_dir).await?,
+        false => PrivatePostgres::start(&config.data_dir, bin_dir).await?,
+    };
+    print(&format!("{}\n", postgres.url()))?;
+    stop.wait_for(|stop| *stop).await.context("the signal handler is gone")?;
+    Ok(postgres.stop().await?)
+}

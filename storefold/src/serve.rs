@@ -1,0 +1,126 @@
+//! `storefold serve`: the roles of one process, from start to drain.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse};
+use axum::routing::get;
+use secrecy::ExposeSecret as _;
+use sqlx::postgres::PgPool;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::config::{Config, Role};
+use crate::shop::{Head, Shop};
+use crate::{demo, server, signals};
+
+/// Serves until SIGTERM or Ctrl-C, then drains. With `demo` it brings the data of a made-up shop.
+///
+/// # Errors
+/// When something is missing at the start, with what to do about it.
+pub(crate) async fn serve(config: &Config, with_demo: bool) -> anyhow::Result<()> {
+    // Before anything is started, so that no signal finds the process without a handler.
+    let stop = signals::stop()?;
+    let shop = Shop::open(config).await?;
+    let served = run(config, &shop, with_demo, stop).await;
+    let closed = shop.close().await;
+    served.and(closed)
+}
+
+async fn run(config: &Config, shop: &Shop, with_demo: bool, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let plays = |role| config.roles.contains(role);
+    let mut router = probes(shop.read_pool.clone(), stop.clone());
+    if plays(Role::Write) {
+        router = router.merge(write_side::http::router(shop.executor(), shop.registry(), config.body_limit));
+    }
+    if plays(Role::Read) {
+        router = router.merge(read_api(config, shop)?);
+    }
+    // What nobody handles is a problem too; a panic is answered, logged, and harms only its own request.
+    let router = router
+        .layer(tower_http::catch_panic::CatchPanicLayer::new())
+        .layer(tower_http::trace::TraceLayer::new_for_http());
+    let listener = TcpListener::bind(config.listen).await;
+    let listener = listener
+        .with_context(|| format!("cannot listen on {}; choose another address with --listen", config.listen))?;
+    let address = listener.local_addr()?;
+    let mut projectors = if plays(Role::Project) { shop.project(&stop) } else { Default::default() };
+    welcome(config, address)?;
+    let bring = async { if with_demo { demo::bring(shop).await } else { Ok(()) } };
+    let serving = server::serve(listener, router, stop.clone(), config.drain_timeout);
+    let (brought, ()) = tokio::join!(
+        async {
+            let mut stop = stop.clone();
+            tokio::select! {
+                brought = bring => brought,
+                _ = stop.wait_for(|stop| *stop) => Ok(()),
+            }
+        },
+        serving
+    );
+    while projectors.join_next().await.is_some() {}
+    tracing::info!("stopped");
+    brought
+}
+
+/// GraphQL, woken by the projectors of this process when it has any.
+fn read_api(config: &Config, shop: &Shop) -> anyhow::Result<Router> {
+    let key = read_api::CursorKey::new(config.cursor_key()?.expose_secret().as_bytes());
+    let mut api = read_api::Config::new(shop.read_pool.clone(), key, std::sync::Arc::new(Head(shop.store.clone())));
+    if config.roles.contains(Role::Project) {
+        api.wake = Some(shop.projections.moved.subscribe());
+    }
+    Ok(read_api::router(api))
+}
+
+/// What somebody who has just started a shop wants to know.
+fn welcome(config: &Config, address: std::net::SocketAddr) -> anyhow::Result<()> {
+    let mut lines = vec![format!("Storefold listens on http://{address}")];
+    if config.roles.contains(Role::Write) {
+        lines.push(format!("  commands   http://{address}/v1/{{category}}/{{id}}/{{command}}"));
+        lines.push(format!("  docs       http://{address}/docs  (OpenAPI: /openapi.json)"));
+    }
+    if config.roles.contains(Role::Read) {
+        lines.push(format!("  GraphiQL   http://{address}/graphql"));
+    }
+    lines.push("  It has no tokens yet, so it listens on this machine only. Ctrl-C stops it.".to_owned());
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", lines.join("\n")).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+#[derive(Clone)]
+struct Probes {
+    pool: PgPool,
+    stop: watch::Receiver<bool>,
+}
+
+fn probes(pool: PgPool, stop: watch::Receiver<bool>) -> Router {
+    Router::new()
+        .route("/livez", get(async || "alive\n"))
+        .route("/readyz", get(ready))
+        .route("/", get(index))
+        .with_state(Probes { pool, stop })
+}
+
+/// Ready while the database answers and no drain has begun.
+async fn ready(State(probes): State<Probes>) -> (StatusCode, &'static str) {
+    if *probes.stop.borrow() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+    }
+    match sqlx::query("select 1").execute(&probes.pool).await {
+        Ok(_) => (StatusCode::OK, "ready\n"),
+        Err(error) => {
+            tracing::warn!(%error, "not ready: the database does not answer");
+            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
+        }
+    }
+}
+
+async fn index() -> impl IntoResponse {
+    let page = "<!doctype html><meta charset=utf-8><title>Storefold</title><p>Storefold: \
+                <a href=/docs>commands</a>, <a href=/graphql>GraphiQL</a>.";
+    ([(header::CONTENT_SECURITY_POLICY, "default-src 'none'")], Html(page))
+}

@@ -1,0 +1,11 @@
+//! Acceptance tests: the whole system, over real sockets, and the rules that hold it together.
+
+#![cfg(test)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod commands;
+mod history;
+mod house;
+mod import;
+mod read_models;
+mod support;

@@ -1,0 +1,190 @@
+//! Read models over their life: rebuilt while they are read, folded once whatever crashes, stopped and started again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{Database, Server, canonical_hash};
+
+/// Every table of every read model that a reader sees.
+const VIEWS: [&str; 9] = [
+    "orders",
+    "order_lines",
+    "products",
+    "customers",
+    "customer_spend",
+    "customer_orders",
+    "sales_daily",
+    "sales_daily_orders",
+    "product_sales",
+];
+
+async fn hashes(database: &Database) -> Vec<String> {
+    let mut hashes = Vec::new();
+    for view in VIEWS {
+        hashes.push(canonical_hash(database, view).await);
+    }
+    hashes
+}
+
+/// Orders on all their ways, so that every fold has something to take back.
+async fn trade(server: &Server, orders: u64) -> String {
+    let mut position = String::new();
+    for number in 0..orders {
+        let order = Uuid::now_v7();
+        let sale = json!({
+            "reference": format!("R{number}"), "country": ["EIRE", "France"][(number % 2) as usize], "currency": "GBP",
+            "lines": [
+                { "sku": format!("S{}", number % 7), "quantity": 1 + number % 5, "unit_price_minor": 100 + number },
+                { "sku": "S0", "quantity": 1, "unit_price_minor": 50 },
+            ],
+        });
+        server.done(&format!("/v1/order/{order}/place"), sale).await;
+        let steps: &[(&str, Value)] = match number % 4 {
+            0 => &[("confirm", json!({})), ("complete", json!({}))],
+            1 => &[("confirm", json!({})), ("cancel", json!({ "reason": "no more wanted" }))],
+            2 => &[("reject", json!({ "reason": "out of stock" }))],
+            _ => &[],
+        };
+        for (step, body) in steps {
+            let answer = server.done(&format!("/v1/order/{order}/{step}"), body.clone()).await;
+            position = answer["position"].as_str().unwrap().to_owned();
+        }
+    }
+    position
+}
+
+#[tokio::test]
+async fn a_rebuild_shows_the_same_rows_and_no_reader_notices() {
+    let database = Database::create().await;
+    database.run_well(&["demo"]).await;
+    let server = Server::start(&database).await;
+    let position = trade(&server, 40).await;
+    let count = "{ orders(first: 5) { totalCount nodes { id lines { sku } } } salesSummary(currency: \"GBP\") { orders } }";
+    let before = (server.query(count, json!({}), Some(&position)).await, hashes(&database).await);
+    assert_eq!(before.0["orders"]["totalCount"], 440);
+
+    let server = Arc::new(server);
+    let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let reader = tokio::spawn({
+        let (server, stop, asked) = (server.clone(), stop.clone(), asked.clone());
+        async move {
+            while !stop.load(Ordering::Relaxed) {
+                let found = server.query(count, json!({}), None).await;
+                assert_eq!(found["orders"]["totalCount"], 440, "{found}");
+                assert!(!found["orders"]["nodes"][0]["lines"].as_array().unwrap().is_empty());
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    for _ in 0..3 {
+        database.run_well(&["rebuild", "orders"]).await;
+        database.run_well(&["rebuild", "--all"]).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    reader.await.unwrap();
+    assert!(asked.load(Ordering::Relaxed) > 10, "the reader hardly asked");
+    assert_eq!((server.query(count, json!({}), None).await, hashes(&database).await), before);
+    // One generation is live and one is kept, of each read model.
+    let kept = "select count(*) from control.generations where state in ('live', 'retired')";
+    assert_eq!((database.number(kept).await, database.number("select count(*) from control.generations").await), (10, 10));
+}
+
+#[tokio::test]
+async fn a_rebuild_while_the_shop_trades_misses_nothing() {
+    let database = Database::create().await;
+    let server = Arc::new(Server::start(&database).await);
+    trade(&server, 20).await;
+    let trading = tokio::spawn({
+        let server = server.clone();
+        async move { trade(&server, 60).await }
+    });
+    while !trading.is_finished() {
+        database.run_well(&["rebuild", "--all"]).await;
+    }
+    let position = trading.await.unwrap();
+    server.query("{ orders { totalCount } salesSummary(currency: \"GBP\") { orders } topProducts(by: UNITS, currency: \"GBP\") { sku } customers { totalCount } products { totalCount } }", json!({}), Some(&position)).await;
+    let live = hashes(&database).await;
+    database.run_well(&["rebuild", "--all"]).await;
+    assert_eq!(hashes(&database).await, live);
+    assert_eq!(database.number("select count(*) from read.orders").await, 80);
+}
+
+#[tokio::test]
+async fn projectors_killed_at_any_moment_fold_every_event_once() {
+    let database = Database::create().await;
+    let mut server = Server::start(&database).await;
+    let mut position = String::new();
+    for _ in 0..6 {
+        position = trade(&server, 10).await;
+        // Right after the last answer: the projectors are in the middle of it.
+        server.kill().await;
+        server = Server::start(&database).await;
+    }
+    server.query("{ orders { totalCount } salesSummary(currency: \"GBP\") { orders } topProducts(by: UNITS, currency: \"GBP\") { sku } customers { totalCount } products { totalCount } }", json!({}), Some(&position)).await;
+    let live = hashes(&database).await;
+    database.run_well(&["rebuild", "--all"]).await;
+    assert_eq!(hashes(&database).await, live);
+}
+
+#[tokio::test]
+async fn two_processes_project_as_one() {
+    let database = Database::create().await;
+    let servers = [Server::start(&database).await, Server::start(&database).await];
+    trade(&servers[0], 20).await;
+    let position = trade(&servers[1], 20).await;
+    for server in &servers {
+        let found = server.query("{ orders { totalCount } }", json!({}), Some(&position)).await;
+        assert_eq!(found["orders"]["totalCount"], 40);
+    }
+    let [first, second] = servers;
+    first.kill().await;
+    // The other one goes on alone.
+    let position = trade(&second, 5).await;
+    let found = second.query("{ orders { totalCount } }", json!({}), Some(&position)).await;
+    assert_eq!(found["orders"]["totalCount"], 45);
+}
+
+#[tokio::test]
+async fn status_says_how_far_each_read_model_is() {
+    let database = Database::create().await;
+    let server = Server::start(&database).await;
+    let position = trade(&server, 4).await;
+    server.query("{ orders { totalCount } }", json!({}), Some(&position)).await;
+    let status: Value = serde_json::from_str(&database.run_well(&["status", "--json"]).await).unwrap();
+    let orders = status.as_array().unwrap().iter().find(|row| row["name"] == "orders").unwrap();
+    assert_eq!((&orders["lag_events"], &orders["position"]), (&json!(0), &json!(position)));
+    let table = database.run_well(&["status"]).await;
+    assert!(table.contains("sales_daily"), "{table}");
+}
+
+#[tokio::test]
+async fn a_server_stops_politely() {
+    let database = Database::create().await;
+    let server = Server::start(&database).await;
+    server.done("/v1/stock/A/receive", json!({ "quantity": 1 })).await;
+    assert!(server.stop().await.success());
+    let printed = database.run_well(&["stream", "stock-A", "--json"]).await;
+    let event: Value = serde_json::from_str(printed.lines().next().unwrap()).unwrap();
+    assert_eq!((&event["type"], &event["data"]["quantity"]), (&json!("StockReceived"), &json!(1)));
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_says_what_to_do() {
+    let database = Database::create().await;
+    database.run_well(&["migrate"]).await;
+    for (arguments, named) in [
+        (&["rebuild", "gold"][..], "orders, products, customers"),
+        (&["stream", "stock-NONE"], "stock-NONE"),
+        (&["import", "/no/such/file"], "/no/such/file"),
+        (&["serve", "--listen", "0.0.0.0:0"], "loopback"),
+        (&["serve", "--event-store-url", "esdb://localhost:2113"], "esdb"),
+        (&["serve", "--database-url", "postgres://nobody@127.0.0.1:1/none"], "cannot be reached"),
+    ] {
+        let output = database.run(arguments).await;
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && complaint.contains(named), "{arguments:?}: {complaint}");
+    }
+}

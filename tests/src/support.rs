@@ -1,0 +1,170 @@
+//! What acceptance tests work with: a database of their own, and the binary over real sockets.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder, Response};
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use uuid::Uuid;
+
+/// The binary under test, built beside the tests.
+pub(crate) fn storefold() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let binary = tests.ancestors().nth(2).unwrap().join("storefold");
+    assert!(binary.exists(), "{} is not built: run the tests with ./test", binary.display());
+    binary
+}
+
+/// The root of the project.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// A database of a test's own, on the server that `DATABASE_URL` names.
+pub(crate) struct Database {
+    pub(crate) url: String,
+    pub(crate) pool: PgPool,
+}
+
+impl Database {
+    pub(crate) async fn create() -> Self {
+        let server = std::env::var("DATABASE_URL").expect("DATABASE_URL names no Postgres: run the tests with ./test");
+        let options: PgConnectOptions = server.parse().unwrap();
+        let name = format!("shop_{}", Uuid::now_v7().simple());
+        let mut admin = options.connect().await.unwrap();
+        admin.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
+        let options = options.database(&name);
+        let url = options.to_url_lossy().to_string();
+        let pool = PgPoolOptions::new().max_connections(2).connect_lazy_with(options);
+        Self { url, pool }
+    }
+
+    /// The answer of a query that gives one number.
+    pub(crate) async fn number(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// The answer of a query that gives one text.
+    pub(crate) async fn text(&self, sql: &'static str) -> String {
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// How many events the log has.
+    pub(crate) async fn log_length(&self) -> i64 {
+        self.number("select count(*) from log.events").await
+    }
+
+    /// A command of the binary on this database.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(storefold());
+        command.args(arguments).env("DATABASE_URL", &self.url).env_remove("EVENT_STORE_URL").env("STOREFOLD_LOG_FORMAT", "text");
+        // Whatever configuration lies where the tests are run is none of theirs.
+        command.current_dir(std::env::temp_dir()).kill_on_drop(true);
+        command
+    }
+
+    /// Runs the binary to its end.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().await.unwrap()
+    }
+
+    /// Runs the binary to its end, which must be a good one. Answers its standard output.
+    pub(crate) async fn run_well(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments).await;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {}\n{complaint}", output.status);
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+/// A running server. Killed when it is dropped.
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    pub(crate) url: String,
+    pub(crate) client: Client,
+    _data_dir: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts a server on a port that is free, and waits until it listens.
+    pub(crate) async fn start(database: &Database) -> Self {
+        Self::start_with(database, &[]).await
+    }
+
+    /// Starts a server with these further arguments.
+    pub(crate) async fn start_with(database: &Database, arguments: &[&str]) -> Self {
+        let data_dir = tempfile::tempdir().unwrap();
+        let mut command = database.command(&["serve", "--listen", "127.0.0.1:0", "--log", "warn"]);
+        command.args(arguments).arg("--data-dir").arg(data_dir.path()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await;
+        let first = first.expect("the server did not say within a minute that it listens").unwrap();
+        let first = first.expect("the server ended before it listened; its log says why");
+        let url = first.strip_prefix("Storefold listens on ").expect("the first line says where").to_owned();
+        // What else it prints is read over, so that it never waits for a reader.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self { child, url, client: Client::new(), _data_dir: data_dir }
+    }
+
+    /// A command, not sent yet.
+    pub(crate) fn command(&self, path: &str, body: &Value) -> RequestBuilder {
+        self.client.post(format!("{}{path}", self.url)).json(body)
+    }
+
+    /// Sends a command that must be done. Answers what came back.
+    pub(crate) async fn done(&self, path: &str, body: Value) -> Value {
+        let (status, answer) = status_and_json(self.command(path, &body).send().await.unwrap()).await;
+        assert!(status < 300, "{path} {body}: {status} {answer}");
+        answer
+    }
+
+    /// Reads an address.
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.client.get(format!("{}{path}", self.url)).send().await.unwrap()
+    }
+
+    /// Asks GraphQL, after a position where one is given. The answer must have no errors.
+    pub(crate) async fn query(&self, query: &str, variables: Value, after: Option<&str>) -> Value {
+        let mut request = self.client.post(format!("{}/graphql", self.url));
+        if let Some(after) = after {
+            request = request.header("Storefold-After", after).header("Storefold-Wait", "30000");
+        }
+        let (status, answer) =
+            status_and_json(request.json(&json!({ "query": query, "variables": variables })).send().await.unwrap()).await;
+        assert!(status == 200 && answer.get("errors").is_none(), "{query}: {status} {answer:#}");
+        answer["data"].clone()
+    }
+
+    /// Ends the server as a crash would.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Asks the server to stop, and waits until it has.
+    pub(crate) async fn stop(mut self) -> std::process::ExitStatus {
+        let pid = self.child.id().unwrap().to_string();
+        let killed = Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
+        assert!(killed.success());
+        self.child.wait().await.unwrap()
+    }
+}
+
+/// The status and the JSON of an answer.
+pub(crate) async fn status_and_json(response: Response) -> (u16, Value) {
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    let json = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    (status, json)
+}
+
+/// Every row of a table of a read model as one hash, whatever the order in which they lie.
+pub(crate) async fn canonical_hash(database: &Database, view: &str) -> String {
+    let sql = format!("select coalesce(md5(string_agg(t::text, e'\\n' order by t::text collate \"C\")), 'none') from read.{view} t");
+    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&database.pool).await.unwrap()
+}
