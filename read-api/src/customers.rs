@@ -10,7 +10,7 @@ use crate::batch::{Batch, grouped};
 use crate::connection::{self, List, Listed, Page, Slice, Total, list_cost, page_cost, page_size};
 use crate::error::Failure;
 use crate::money::Money;
-use crate::orders::{Order, OrderOrder};
+use crate::orders::{Order, OrderSort};
 use crate::own_writes::{ReadModel, Reads};
 use crate::scalars::{Currency, DateTime, Long, Uuid};
 use crate::sql::{self, Bind, Conditions, Key, Sort, Table, Window};
@@ -37,7 +37,7 @@ impl CustomersQuery {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which customers; all of them by default.")] filter: Option<CustomerFilter>,
-        #[graphql(desc = "In which order.", default)] order_by: CustomerOrder,
+        #[graphql(desc = "In which order.", default)] order_by: CustomerSort,
         #[graphql(desc = "The size of a page from the start, 20 by default and 200 at most.")] first: Option<i32>,
         #[graphql(desc = "The cursor after which the page begins.")] after: Option<String>,
         #[graphql(desc = "The size of a page from the end, instead of first.")] last: Option<i32>,
@@ -47,7 +47,7 @@ impl CustomersQuery {
         connection::list(ctx, order_by.sort(), conditions, Page { first, after, last, before }).await
     }
 
-    /// The customers who bought most in a currency, over all time. Equal ones stand by their reference, those without
+    /// The customers who bought most in a currency, over all time. Equal ones are sorted by their reference, those without
     /// one last, and then by their id.
     #[graphql(complexity = "page_cost(Some(first), None, child_complexity)")]
     async fn top_customers(
@@ -113,7 +113,7 @@ impl Customer {
     async fn orders(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "In which order.", default)] order_by: OrderOrder,
+        #[graphql(desc = "In which order.", default)] order_by: OrderSort,
         #[graphql(desc = "The size of a page from the start, 20 by default and 200 at most.")] first: Option<i32>,
         #[graphql(desc = "The cursor after which the page begins.")] after: Option<String>,
         #[graphql(desc = "The size of a page from the end, instead of first.")] last: Option<i32>,
@@ -262,9 +262,9 @@ impl CustomerFilter {
     }
 }
 
-/// An order of customers. Equal ones stand by their id; a missing reference counts as the largest.
+/// How customers are sorted. Equal ones are sorted by their id; a missing reference counts as the largest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Enum)]
-pub(crate) enum CustomerOrder {
+pub(crate) enum CustomerSort {
     /// Who registered first comes first.
     #[default]
     RegisteredAtAsc,
@@ -276,7 +276,7 @@ pub(crate) enum CustomerOrder {
     ReferenceDesc,
 }
 
-impl CustomerOrder {
+impl CustomerSort {
     fn sort(self) -> Sort {
         let (column, nullable, descending) = match self {
             Self::RegisteredAtAsc => ("registered_at", false, false),

@@ -38,7 +38,7 @@ impl OrdersQuery {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which orders; all of them by default.")] filter: Option<OrderFilter>,
-        #[graphql(desc = "In which order.", default)] order_by: OrderOrder,
+        #[graphql(desc = "In which order.", default)] order_by: OrderSort,
         #[graphql(desc = "The size of a page from the start, 20 by default and 200 at most.")] first: Option<i32>,
         #[graphql(desc = "The cursor after which the page begins.")] after: Option<String>,
         #[graphql(desc = "The size of a page from the end, instead of first.")] last: Option<i32>,
@@ -280,9 +280,9 @@ pub(crate) struct MoneyRange {
     pub(crate) max_minor: Option<Long>,
 }
 
-/// An order of orders. Equal ones stand by their id.
+/// How orders are sorted. Equal ones are sorted by their id.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Enum)]
-pub(crate) enum OrderOrder {
+pub(crate) enum OrderSort {
     /// The oldest first.
     PlacedAtAsc,
     /// The newest first.
@@ -294,7 +294,7 @@ pub(crate) enum OrderOrder {
     TotalDesc,
 }
 
-impl OrderOrder {
+impl OrderSort {
     pub(crate) fn sort(self) -> Sort {
         let (column, descending) = match self {
             Self::PlacedAtAsc => ("placed_at", false),

@@ -37,7 +37,7 @@ impl ProductsQuery {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which products; all of them by default.")] filter: Option<ProductFilter>,
-        #[graphql(desc = "In which order.", default)] order_by: ProductOrder,
+        #[graphql(desc = "In which order.", default)] order_by: ProductSort,
         #[graphql(desc = "The size of a page from the start, 20 by default and 200 at most.")] first: Option<i32>,
         #[graphql(desc = "The cursor after which the page begins.")] after: Option<String>,
         #[graphql(desc = "The size of a page from the end, instead of first.")] last: Option<i32>,
@@ -170,9 +170,9 @@ pub(crate) struct LongRange {
     max: Option<Long>,
 }
 
-/// An order of products. Equal ones stand by their SKU; a missing name or price counts as the largest.
+/// How products are sorted. Equal ones are sorted by their SKU; a missing name or price counts as the largest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Enum)]
-pub(crate) enum ProductOrder {
+pub(crate) enum ProductSort {
     /// By SKU.
     #[default]
     SkuAsc,
@@ -192,7 +192,7 @@ pub(crate) enum ProductOrder {
     PriceDesc,
 }
 
-impl ProductOrder {
+impl ProductSort {
     fn sort(self) -> Sort {
         let (column, nullable, descending) = match self {
             Self::SkuAsc => (None, false, false),

@@ -544,7 +544,8 @@ mod tests {
 
     #[test]
     fn the_flags_of_serve_count_too() {
-        let serve = ServeFlags { roles: Some(vec![Role::Read]), listen: "[::1]:80".parse().ok(), ..ServeFlags::default() };
+        let serve =
+            ServeFlags { roles: Some(vec![Role::Read]), listen: "[::1]:80".parse().ok(), ..ServeFlags::default() };
         let environment = environment(&[("STOREFOLD_ROLES", "write, project"), ("STOREFOLD_LISTEN", "127.0.0.1:1")]);
         let config = Config::load(&environment, &SettingFlags::default(), Some(&serve)).unwrap();
         assert_eq!((config.roles, config.listen), (Roles([Role::Read].into()), "[::1]:80".parse().unwrap()));

@@ -24,9 +24,11 @@ pub(crate) enum TelemetryError {
 pub(crate) fn init(config: &Config) -> Result<(), TelemetryError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
-    let filter = config.log_filter.as_str();
+    // What Postgres merely notices, such as a schema that is there already, is no news. Said first, so that it can be
+    // overruled.
+    let filter = &format!("sqlx::postgres::notice=warn,{}", config.log_filter);
     let filter =
-        EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
+        EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter { filter: config.log_filter.clone(), source })?;
     let terminal = io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match config.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {

@@ -186,6 +186,7 @@ fn a_pid_file_that_names_another_process_is_no_obstacle() {
 async fn out_of_the_servers_reach_the_cluster_goes_elsewhere() {
     // Closed to all but its owner, as root's home is.
     let root = tempfile::tempdir().unwrap();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let data_dir = root.path().join("shop");
     let owner = Owner::of(&data_dir);
     let place = "select current_setting('data_directory')";

@@ -174,7 +174,7 @@ async fn a_fault_is_named_and_leaves_the_log_as_it_was() {
         ("/v1/stock/A/receive", r#"{"quantity": 1.5}"#.into(), 400, "quantity"),
         ("/v1/stock/A/receive", "{}".into(), 400, "missing field `quantity`"),
         ("/v1/stock/A/receive", "{".into(), 400, "not JSON"),
-        ("/v1/stock/A/receive", "[]".into(), 400, "invalid type"),
+        ("/v1/stock/A/receive", "[7]".into(), 400, "object"),
         ("/v1/stock/A/receive", large, 413, "1048576"),
         (&order, with(&|body| body["lines"][0]["unit_price_minor"] = json!(9_223_372_036_854_775_808_u64)), 400, "lines[0].unit_price_minor"),
         (&order, with(&|body| body["lines"][0]["quantity"] = json!(-1)), 400, "lines[0].quantity"),

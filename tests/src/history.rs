@@ -77,9 +77,10 @@ fn made_up(orders: usize) -> String {
     products.chain(stock).chain(lines).map(|line| format!("{line}\n")).collect()
 }
 
+type Sums = BTreeMap<String, i64>;
+
 /// What a correct system answers about a history.
 fn count(ndjson: &str) -> Value {
-    type Sums = BTreeMap<String, i64>;
     let (mut month, mut country, mut customer) = (Sums::new(), Sums::new(), Sums::new());
     let (mut units, mut revenue) = (Sums::new(), Sums::new());
     let (mut orders, mut lines, mut total) = (0, 0, 0);
@@ -106,16 +107,18 @@ fn count(ndjson: &str) -> Value {
         orders += 1;
         total += worth;
     }
-    let top = |sums: &Sums| {
-        let mut sums: Vec<(&String, &i64)> = sums.iter().collect();
-        sums.sort_by_key(|(name, sum)| (-**sum, (*name).clone()));
-        sums.truncate(20);
-        sums
-    };
     json!({
         "currency": "GBP", "orders": orders, "lines": lines, "products": units.len(), "customers": customer.len(),
         "revenue_minor": total, "revenue_minor_by_month": month, "revenue_minor_by_country": country,
         "top_products_by_units": top(&units), "top_products_by_revenue_minor": top(&revenue),
         "top_customers_by_revenue_minor": top(&customer),
     })
+}
+
+/// The twenty largest, then by name.
+fn top(sums: &Sums) -> Vec<(&String, &i64)> {
+    let mut sums: Vec<(&String, &i64)> = sums.iter().collect();
+    sums.sort_by_key(|(name, sum)| (-**sum, (*name).clone()));
+    sums.truncate(20);
+    sums
 }

@@ -34,14 +34,16 @@ async fn trade(server: &Server, orders: u64) -> String {
     let mut position = String::new();
     for number in 0..orders {
         let order = Uuid::now_v7();
+        let country = if number % 2 == 0 { "EIRE" } else { "France" };
         let sale = json!({
-            "reference": format!("R{number}"), "country": ["EIRE", "France"][(number % 2) as usize], "currency": "GBP",
+            "reference": format!("R{number}"), "country": country, "currency": "GBP",
             "lines": [
                 { "sku": format!("S{}", number % 7), "quantity": 1 + number % 5, "unit_price_minor": 100 + number },
                 { "sku": "S0", "quantity": 1, "unit_price_minor": 50 },
             ],
         });
-        server.done(&format!("/v1/order/{order}/place"), sale).await;
+        let placed = server.done(&format!("/v1/order/{order}/place"), sale).await;
+        position = placed["position"].as_str().unwrap().to_owned();
         let steps: &[(&str, Value)] = match number % 4 {
             0 => &[("confirm", json!({})), ("complete", json!({}))],
             1 => &[("confirm", json!({})), ("cancel", json!({ "reason": "no more wanted" }))],

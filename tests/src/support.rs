@@ -49,11 +49,6 @@ impl Database {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
 
-    /// The answer of a query that gives one text.
-    pub(crate) async fn text(&self, sql: &'static str) -> String {
-        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
-    }
-
     /// How many events the log has.
     pub(crate) async fn log_length(&self) -> i64 {
         self.number("select count(*) from log.events").await

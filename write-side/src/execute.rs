@@ -4,8 +4,9 @@
 //! aggregate's own stream says what it has already done: the same command again gets the first answer again. There is
 //! no second store of answers, and nothing to expire.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use domain::codec::CodecError;
 use domain::decider::Decider;
@@ -102,7 +103,16 @@ pub enum ExecuteError<R: std::error::Error + 'static> {
 #[derive(Clone)]
 pub struct Executor {
     store: Arc<dyn EventStore>,
-    running: Arc<Mutex<HashSet<(StreamName, Uuid)>>>,
+    running: Arc<Mutex<Running>>,
+}
+
+/// What is being executed in this process.
+#[derive(Default)]
+struct Running {
+    commands: HashSet<(StreamName, Uuid)>,
+    /// The commands to an aggregate take turns: within a process they would only get into each other's way. An entry
+    /// lives as long as somebody has or waits for the turn.
+    turns: HashMap<StreamName, Arc<tokio::sync::Mutex<()>>>,
 }
 
 impl Executor {
@@ -127,11 +137,12 @@ impl Executor {
         envelope: &Envelope,
     ) -> Result<Answer, ExecuteError<D::Refusal>> {
         let stream = stream_of::<D>(id)?;
-        let _running = Running::begin(self, &stream, envelope.command_id).ok_or(ExecuteError::InFlight)?;
+        let place = Place::take(self, &stream, envelope.command_id).ok_or(ExecuteError::InFlight)?;
+        let _turn = place.turn().await;
         let mut loaded = Loaded::<D>::nothing();
         // A command that begins an aggregate is tried without reading first; the log says when there is one already.
         let mut presumed_new = D::opens(&command) && envelope.precondition.holds(None);
-        for _ in 0..MAX_ATTEMPTS {
+        for attempt in 0..MAX_ATTEMPTS {
             if !presumed_new {
                 let mut earlier = Earlier::new(envelope);
                 loaded = loaded.advance(self.store(), &stream, Until::Now, |past| earlier.look_at(past)).await?;
@@ -164,7 +175,11 @@ impl Executor {
             let expected = Expected::last(loaded.revision);
             match self.store.append(Append { stream: stream.clone(), expected, events }).await {
                 Ok(appended) => return Ok(answer(&stream, appended, names)),
-                Err(AppendError::Conflict { .. }) => presumed_new = false,
+                Err(AppendError::Conflict { .. }) => {
+                    presumed_new = false;
+                    // Another process is at the same aggregate. A moment of random length, and they miss each other.
+                    tokio::time::sleep(pause(attempt)).await;
+                }
                 Err(AppendError::Limit { events, bytes }) => return Err(ExecuteError::TooLarge { events, bytes }),
                 Err(error) => return Err(ExecuteError::Log(error)),
             }
@@ -173,23 +188,44 @@ impl Executor {
     }
 }
 
-/// A command that is being executed in this process. The guard ends it.
-struct Running<'a> {
+/// A command's place among those that are being executed in this process, until it is dropped.
+struct Place<'a> {
     executor: &'a Executor,
     key: (StreamName, Uuid),
+    turns: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl<'a> Running<'a> {
-    fn begin(executor: &'a Executor, stream: &StreamName, command: Uuid) -> Option<Self> {
+impl<'a> Place<'a> {
+    /// A place for a command; `None` when the same command has one already.
+    fn take(executor: &'a Executor, stream: &StreamName, command: Uuid) -> Option<Self> {
         let key = (stream.clone(), command);
-        let mut running = executor.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.insert(key.clone()).then_some(Self { executor, key })
+        let mut running = executor.running();
+        running.commands.insert(key.clone()).then(|| {
+            let turns = running.turns.entry(stream.clone()).or_default().clone();
+            Self { executor, key, turns }
+        })
+    }
+
+    /// Waits until it is this command's turn at its aggregate; first come, first served.
+    async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turns.lock().await
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.executor.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        let mut running = self.executor.running();
+        running.commands.remove(&self.key);
+        // Two: the one in the table, and this one's own.
+        if Arc::strong_count(&self.turns) == 2 {
+            running.turns.remove(&self.key.0);
+        }
+    }
+}
+
+impl Executor {
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -228,6 +264,14 @@ impl<'a> Earlier<'a> {
     fn answer<R: std::error::Error>(self) -> Result<Option<Answer>, ExecuteError<R>> {
         if self.reused { Err(ExecuteError::KeyReused) } else { Ok(self.found) }
     }
+}
+
+/// How long to wait after a conflict: nothing after the first, then at random up to 2 ms, 4 ms, … 32 ms.
+fn pause(attempt: u32) -> Duration {
+    let longest = if attempt == 0 { 0 } else { 1_000_u64 << attempt.min(5) };
+    // The low bits of a fresh UUID are as random as any, and no other source of chance is needed here.
+    let chance = Uuid::new_v4().as_u128() as u64;
+    Duration::from_micros(chance.checked_rem(longest).unwrap_or(0))
 }
 
 fn to_store<E: domain::codec::StoredEvent>(

@@ -12,6 +12,9 @@ pub enum WireError {
     /// The body is not JSON.
     #[error("the body is not JSON: {0}")]
     Syntax(#[source] serde_json::Error),
+    /// The body is JSON, but no object.
+    #[error("the body is not an object with the fields of the command")]
+    NotAnObject,
     /// A field is missing, unknown or wrong.
     #[error("{at}: {problem}")]
     Field {
@@ -24,6 +27,10 @@ pub enum WireError {
 
 /// Reads the variant `name` of an enum of commands from its fields. A command without fields takes `{}`.
 pub(crate) fn read<T: DeserializeOwned>(name: &'static str, body: &[u8]) -> Result<T, WireError> {
+    // serde would take a list of the fields' values for the fields; nobody means that.
+    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(WireError::NotAnObject);
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let mut track = serde_path_to_error::Track::new();
     let fields = serde_path_to_error::Deserializer::new(&mut deserializer, &mut track);
@@ -131,6 +138,7 @@ mod tests {
         assert!(problem("receive", r#"{"quantity": -1}"#).starts_with("quantity: a quantity is a whole number from 1"));
         assert!(problem("receive", r#"{"quantity": 1, "colour": 2}"#).contains("unknown field `colour`"));
         assert!(problem("receive", "{}").contains("missing field `quantity`"));
+        assert!(problem("receive", "[1]").contains("not an object"));
         assert!(problem("receive", "{").starts_with("the body is not JSON"));
         assert!(problem("receive", r#"{"quantity": 1} {}"#).starts_with("the body is not JSON"));
     }

@@ -105,10 +105,9 @@ impl Cluster {
     pub(super) fn start(&self) -> Result<(), PostgresError> {
         self.initialise()?;
         self.private_dir(&self.socket_dir)?;
-        if self.listens() {
+        if self.listens() || self.comes_up()? {
             return Ok(());
         }
-        self.clear_remains()?;
         self.configure()?;
         let give_up = Instant::now() + LET_GO;
         loop {
@@ -130,13 +129,17 @@ impl Cluster {
 
     /// Stops the server, if it runs: in order, or else at once.
     pub(super) fn stop(&self) -> Result<(), PostgresError> {
-        if !self.runs()? {
-            return Ok(());
+        if self.runs()? {
+            self.end()?;
         }
+        // Only to be tidy: the next start makes it again.
+        drop(fs::remove_dir(&self.socket_dir));
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(), PostgresError> {
         let stop = |mode: &str| self.output(self.pg_ctl("stop").args(["-w", "-t", STOP, "-m", mode]));
         if stop("fast")?.status.success() || !self.runs()? {
-            // Only to be tidy: the next start makes it again.
-            drop(fs::remove_dir(&self.socket_dir));
             return Ok(());
         }
         tracing::warn!(cluster = %self.directory.display(), "Postgres does not stop; ending it, it recovers at the next start");
@@ -233,28 +236,33 @@ impl Cluster {
         Ok(self.output(&mut self.pg_ctl("status"))?.status.success())
     }
 
-    /// Deals with a `postmaster.pid` that would keep the server from starting although nobody can reach it.
-    fn clear_remains(&self) -> Result<(), PostgresError> {
-        let file = self.directory.join("postmaster.pid");
+    /// Deals with a `postmaster.pid` that would keep the server from starting. Answers whether it names a server that
+    /// can be reached after all.
+    fn comes_up(&self) -> Result<bool, PostgresError> {
         if !self.runs()? {
-            return Ok(());
+            return Ok(false);
         }
+        let file = self.directory.join("postmaster.pid");
         // After a reboot the number may be another process's. A server works in its cluster's directory.
         let pid = fs::read_to_string(&file).ok().and_then(|text| text.lines().next()?.trim().parse::<u32>().ok());
         let works_in = pid.and_then(|pid| fs::read_link(format!("/proc/{pid}/cwd")).ok());
-        if works_in.is_some_and(|place| place != self.directory) {
+        if works_in.zip(self.directory.canonicalize().ok()).is_some_and(|(place, ours)| place != ours) {
             tracing::warn!(file = %file.display(), "the process in this file is not this cluster's server; removing it");
-            return fs::remove_file(&file).map_err(failed("remove", &file));
+            fs::remove_file(&file).map_err(failed("remove", &file))?;
+            return Ok(false);
         }
         // One that was just started opens its socket soon. One whose socket was deleted never does.
         let give_up = Instant::now() + LET_GO;
-        while !self.listens() && self.runs()? {
+        while !self.listens() {
+            if !self.runs()? {
+                return Ok(false);
+            }
             if Instant::now() >= give_up {
-                return self.stop();
+                return self.end().map(|()| false);
             }
             pause();
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Lets the server's user through the data directory. Answers whether it can be reached.
