@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use event_store::{Metadata, RecordedEvent};
+use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -196,11 +197,7 @@ async fn json_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<byte
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(unsupported("a command's body is not encoded; leave Content-Encoding out"));
     }
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > limit) {
-        return Err(Problem::too_large(limit));
-    }
-    let bytes = axum::body::to_bytes(body, limit).await.map_err(|_| Problem::too_large(limit))?;
+    let bytes = read_whole(body, limit).await?;
     if bytes.is_empty() {
         return Ok(bytes::Bytes::from_static(b"{}"));
     }
@@ -210,4 +207,24 @@ async fn json_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<byte
         return Err(unsupported("a command's body is sent as Content-Type: application/json"));
     }
     Ok(bytes)
+}
+
+/// How much of a body that is too large is read over before it is refused, in bytes. A client that is still sending
+/// would otherwise see a broken connection and not the answer.
+const READ_OVER: usize = 32 * 1024 * 1024;
+
+async fn read_whole(body: Body, limit: usize) -> Result<bytes::Bytes, Problem> {
+    let (mut body, mut whole, mut length) = (body.into_data_stream(), bytes::BytesMut::new(), 0);
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| {
+            Problem::bad_request("body-cut-off", format!("the body could not be read to its end: {error}"))
+        })?;
+        length += chunk.len();
+        if length <= limit {
+            whole.extend_from_slice(&chunk);
+        } else if length > READ_OVER {
+            break;
+        }
+    }
+    if length > limit { Err(Problem::too_large(limit)) } else { Ok(whole.freeze()) }
 }
