@@ -1,0 +1,102 @@
+//! S2: commands over HTTP, 64 connections, a new aggregate each; the load comes from the same cores.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use event_store::PostgresEventStore;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+use crate::report::{Measured, Round};
+use crate::server::{self, Postgres};
+use crate::{Options, append, baseline, cpu};
+
+const CONNECTIONS: usize = 64;
+
+pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::Result<Measured> {
+    let (url, pool) = postgres.database("s2").await?;
+    PostgresEventStore::migrate(&pool).await?;
+    baseline::prepare(&pool).await?;
+    let (mut server, address) = postgres.serve(&url, "write").await?;
+    let pid = server.id().context("the server has ended")?;
+    let mut rounds = Vec::new();
+    let mut acknowledged = 0;
+    for round in 0..options.rounds {
+        let ours_first = round % 2 == 0;
+        let mut ours = None;
+        if ours_first {
+            ours = Some(run(postgres, pid, &address, options.seconds).await?);
+        }
+        let theirs = baseline::run(postgres, "s2", options.seconds).await?;
+        let (done, seconds, cpu) = match ours {
+            Some(ours) => ours,
+            None => run(postgres, pid, &address, options.seconds).await?,
+        };
+        acknowledged += done;
+        let done = done as f64;
+        let baseline = theirs.per_second;
+        rounds.push(Round { ours: done / seconds, baseline, our_cpu: cpu / done, baseline_cpu: theirs.cpu });
+    }
+    server::stop(&mut server).await?;
+    let gate = append::gate(&pool, acknowledged).await?;
+    Ok(Measured {
+        name: "S2",
+        what: "HTTP command, 64 connections, new aggregate",
+        unit: "/s",
+        floor: 0.8,
+        goal: 1.5,
+        rounds,
+        gate,
+    })
+}
+
+async fn run(postgres: &Postgres, server: u32, address: &str, seconds: u32) -> anyhow::Result<(u64, f64, f64)> {
+    let all = || postgres.cpu() + cpu::of_tree(server) + cpu::of_this();
+    let (before, start) = (all(), Instant::now());
+    let until = start + Duration::from_secs(u64::from(seconds));
+    let clients = (0..CONNECTIONS).map(|_| tokio::spawn(client(address.to_owned(), until)));
+    let mut done = 0;
+    for client in futures::future::join_all(clients).await {
+        done += client??;
+    }
+    Ok((done, start.elapsed().as_secs_f64(), (all() - before) as f64))
+}
+
+/// One connection that records one order after another. Answers how many were acknowledged.
+async fn client(address: String, until: Instant) -> anyhow::Result<u64> {
+    let mut stream = TcpStream::connect(&address).await?;
+    stream.set_nodelay(true)?;
+    let body = r#"{"reference":"536365","country":"United Kingdom","currency":"GBP","placed_at":"2010-12-01T08:26:00Z","lines":[{"sku":"85123A","quantity":6,"unit_price_minor":255}]}"#;
+    let mut buffer = Vec::with_capacity(4_096);
+    let mut done = 0;
+    while Instant::now() < until {
+        let request = format!(
+            "POST /v1/order/{}/record HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            Uuid::new_v4(),
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await?;
+        answer(&mut stream, &mut buffer).await?;
+        done += 1;
+    }
+    Ok(done)
+}
+
+/// Reads one answer, which must be 201.
+async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<()> {
+    buffer.clear();
+    loop {
+        anyhow::ensure!(stream.read_buf(buffer).await? > 0, "the server hung up");
+        let Some(head) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
+        let text = std::str::from_utf8(&buffer[..head])?;
+        anyhow::ensure!(text.starts_with("HTTP/1.1 201"), "the server said {text}");
+        let length = text.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+        let whole = head + 4 + length.context("the answer has no length")?;
+        while buffer.len() < whole {
+            anyhow::ensure!(stream.read_buf(buffer).await? > 0, "the server hung up in an answer");
+        }
+        return Ok(());
+    }
+}

@@ -1,0 +1,57 @@
+//! Measurements: ours against a baseline, in one run, on one machine, with durable settings on both sides.
+//!
+//! Each measurement alternates ours and the baseline, prints the median and the worst ratio of its rounds, and is void
+//! when its correctness gate fails. Run it by `./bench`.
+
+mod append;
+mod baseline;
+mod cpu;
+mod http;
+mod rebuild;
+mod report;
+mod server;
+
+use anyhow::Context as _;
+use clap::Parser;
+
+use report::Report;
+use server::Postgres;
+
+/// Measures Storefold against plain Postgres on this machine.
+#[derive(Debug, Parser)]
+struct Options {
+    /// What to measure, by name [default: everything].
+    #[arg(value_name = "NAME", value_parser = ["S1", "S2", "S6"])]
+    names: Vec<String>,
+    /// How often each side is measured.
+    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// How long each side of S1 and S2 runs in a round, in seconds.
+    #[arg(long, default_value = "4", value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+    /// How many events the log of S6 has.
+    #[arg(long, default_value = "1000000")]
+    events: u64,
+    /// The binary that is measured.
+    #[arg(long, default_value = "target/release/storefold")]
+    storefold: std::path::PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let wanted = |name: &str| options.names.is_empty() || options.names.iter().any(|wanted| wanted == name);
+    let mut report = Report::default();
+    let postgres = Postgres::start(&options.storefold).await.context("the private Postgres did not start")?;
+    if wanted("S1") {
+        report.add(append::measure(&postgres, &options).await?)?;
+    }
+    if wanted("S2") {
+        report.add(http::measure(&postgres, &options).await?)?;
+    }
+    if wanted("S6") {
+        report.add(rebuild::measure(&postgres, &options).await?)?;
+    }
+    postgres.stop().await?;
+    report.print()
+}

@@ -1,0 +1,87 @@
+//! What came out, as a table.
+
+use std::io::Write as _;
+
+use comfy_table::{Table, presets};
+
+/// One round of a measurement: what each side did in a second, and what it cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Round {
+    /// Operations a second.
+    pub(crate) ours: f64,
+    /// Operations a second.
+    pub(crate) baseline: f64,
+    /// CPU microseconds an operation, Postgres and load included.
+    pub(crate) our_cpu: f64,
+    /// CPU microseconds an operation, Postgres and load included.
+    pub(crate) baseline_cpu: f64,
+}
+
+/// A measurement.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) floor: f64,
+    pub(crate) goal: f64,
+    pub(crate) rounds: Vec<Round>,
+    /// What the correctness gate found.
+    pub(crate) gate: Result<(), String>,
+}
+
+/// Every measurement of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Report(Vec<Measured>);
+
+impl Report {
+    /// Adds a measurement and says what it found.
+    pub(crate) fn add(&mut self, measured: Measured) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        for (number, round) in (1..).zip(&measured.rounds) {
+            let Round { ours, baseline, .. } = round;
+            writeln!(out, "{} round {number}: ours {ours:.0}, baseline {baseline:.0}, ratio {:.2}", measured.name, ours / baseline)?;
+        }
+        self.0.push(measured);
+        Ok(())
+    }
+
+    /// Prints the table. A gate that failed makes an error.
+    pub(crate) fn print(&self) -> anyhow::Result<()> {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.set_header(["", "work", "ours", "baseline", "ratio", "worst", "floor", "goal", "CPU µs ours", "CPU µs baseline"]);
+        let mut broken = Vec::new();
+        for Measured { name, what, unit, floor, goal, rounds, gate } in &self.0 {
+            let median = |value: &dyn Fn(&Round) -> f64| {
+                let mut values: Vec<f64> = rounds.iter().map(value).collect();
+                values.sort_by(f64::total_cmp);
+                values[values.len() / 2]
+            };
+            let ratio = |round: &Round| round.ours / round.baseline;
+            let worst = rounds.iter().map(ratio).fold(f64::INFINITY, f64::min);
+            let shown = match gate {
+                Ok(()) => format!("{:.2}", median(&ratio)),
+                Err(why) => {
+                    broken.push(format!("{name}: {why}"));
+                    "void".to_owned()
+                }
+            };
+            table.add_row([
+                (*name).to_owned(),
+                (*what).to_owned(),
+                format!("{:.0} {unit}", median(&|round| round.ours)),
+                format!("{:.0} {unit}", median(&|round| round.baseline)),
+                shown,
+                format!("{worst:.2}"),
+                format!("{floor}"),
+                format!("{goal}"),
+                format!("{:.1}", median(&|round| round.our_cpu)),
+                format!("{:.1}", median(&|round| round.baseline_cpu)),
+            ]);
+        }
+        writeln!(std::io::stdout(), "{table}")?;
+        anyhow::ensure!(broken.is_empty(), "a correctness gate failed: {}", broken.join("; "));
+        Ok(())
+    }
+}

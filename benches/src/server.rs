@@ -1,0 +1,98 @@
+//! The programs that are measured, started for the run and stopped after it.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::str::FromStr as _;
+
+use anyhow::Context as _;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::cpu;
+
+/// A private Postgres with the settings of a shop: `fsync` and `synchronous_commit` are on.
+pub(crate) struct Postgres {
+    child: Child,
+    storefold: PathBuf,
+    pub(crate) options: PgConnectOptions,
+    url: String,
+    /// The server's own process.
+    postmaster: u32,
+    _data_dir: tempfile::TempDir,
+}
+
+impl Postgres {
+    pub(crate) async fn start(storefold: &Path) -> anyhow::Result<Self> {
+        let storefold = storefold.canonicalize().with_context(|| format!("{} is not built", storefold.display()))?;
+        let data_dir = tempfile::Builder::new().prefix("storefold-bench").tempdir()?;
+        let mut command = Command::new(&storefold);
+        command.args(["postgres", "--log", "warn", "--data-dir"]).arg(data_dir.path());
+        let (child, url) = first_line(command).await?;
+        let options = PgConnectOptions::from_str(&url)?;
+        let mut connection = options.connect().await?;
+        for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
+            let sql = AssertSqlSafe(format!("select current_setting('{setting}')"));
+            let value: String = sqlx::query_scalar(sql).fetch_one(&mut connection).await?;
+            anyhow::ensure!(value == "on", "{setting} is {value}");
+        }
+        // A backend's parent is the server's own process.
+        let backend: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut connection).await?;
+        let status = std::fs::read_to_string(format!("/proc/{backend}/status"))?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).context("no parent")?;
+        let postmaster = parent.trim().parse()?;
+        Ok(Self { child, storefold, options, url, postmaster, _data_dir: data_dir })
+    }
+
+    /// A fresh database, and a pool on it.
+    pub(crate) async fn database(&self, name: &str) -> anyhow::Result<(PgConnectOptions, PgPool)> {
+        let mut admin = self.options.connect().await?;
+        admin.execute(AssertSqlSafe(format!("create database {name}"))).await?;
+        let options = self.options.clone().database(name);
+        let pool = PgPoolOptions::new().max_connections(16).connect_with(options.clone()).await?;
+        Ok((options, pool))
+    }
+
+    /// The CPU microseconds of the server so far.
+    pub(crate) fn cpu(&self) -> u64 {
+        cpu::of_tree(self.postmaster)
+    }
+
+    /// Where the server is, for programs of Postgres: host and user.
+    pub(crate) fn host_and_user(&self) -> anyhow::Result<(String, String)> {
+        let host = self.options.get_socket().map(|socket| socket.display().to_string());
+        Ok((host.context("the private Postgres has a socket")?, self.options.get_username().to_owned()))
+    }
+
+    /// Starts `storefold serve` on a database. Answers the process and its address.
+    pub(crate) async fn serve(&self, options: &PgConnectOptions, roles: &str) -> anyhow::Result<(Child, String)> {
+        let mut command = Command::new(&self.storefold);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--roles", roles]);
+        command.env("DATABASE_URL", options.to_url_lossy().to_string()).current_dir(self._data_dir.path());
+        let (child, line) = first_line(command).await?;
+        let address = line.rsplit_once("http://").map(|(_, address)| address.to_owned());
+        Ok((child, address.with_context(|| format!("the server said {line:?}"))?))
+    }
+
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        stop(&mut self.child).await.with_context(|| format!("the Postgres at {} did not stop", self.url))
+    }
+}
+
+/// Asks a process to stop, and waits until it has.
+pub(crate) async fn stop(child: &mut Child) -> anyhow::Result<()> {
+    let pid = child.id().context("the process has ended already")?;
+    Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
+    let status = child.wait().await?;
+    anyhow::ensure!(status.success(), "it ended with {status}");
+    Ok(())
+}
+
+async fn first_line(mut command: Command) -> anyhow::Result<(Child, String)> {
+    let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+    let line = lines.next_line().await?.context("the program ended before it said anything")?;
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    Ok((child, line))
+}
