@@ -92,7 +92,9 @@ async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<
         let Some(head) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
         let text = std::str::from_utf8(&buffer[..head])?;
         anyhow::ensure!(text.starts_with("HTTP/1.1 201"), "the server said {text}");
-        let length = text.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+        let length = text
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse::<usize>().ok());
         let whole = head + 4 + length.context("the answer has no length")?;
         while buffer.len() < whole {
             anyhow::ensure!(stream.read_buf(buffer).await? > 0, "the server hung up in an answer");

@@ -58,7 +58,15 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
     }
     let after = hash(&pool).await?;
     let gate = if before == after { Ok(()) } else { Err(format!("the rows were {before}, now they are {after}")) };
-    Ok(Measured { name: "S6", what: "rebuild of orders and lines, events", unit: "/s", floor: 0.5, goal: 0.8, rounds, gate })
+    Ok(Measured {
+        name: "S6",
+        what: "rebuild of orders and lines, events",
+        unit: "/s",
+        floor: 0.5,
+        goal: 0.8,
+        rounds,
+        gate,
+    })
 }
 
 async fn ours_once(orders: &Arc<dyn Projector>, context: &Context) -> anyhow::Result<()> {
@@ -94,7 +102,8 @@ async fn baseline(postgres: &Postgres, pool: &PgPool) -> anyhow::Result<(f64, f6
         transaction.execute("create schema baseline; set local search_path to baseline").await?;
         sqlx::raw_sql(include_str!("../../migrations/read_models/orders.sql")).execute(&mut *transaction).await?;
         for (table, chunks) in TABLES.iter().zip(rows) {
-            let mut sink = transaction.copy_in_raw(&format!("copy {table} from stdin (format binary, freeze true)")).await?;
+            let mut sink =
+                transaction.copy_in_raw(&format!("copy {table} from stdin (format binary, freeze true)")).await?;
             for chunk in chunks {
                 sink.send(chunk).await?;
             }
@@ -112,7 +121,8 @@ async fn baseline(postgres: &Postgres, pool: &PgPool) -> anyhow::Result<(f64, f6
 async fn hash(pool: &PgPool) -> anyhow::Result<String> {
     let mut hashes = Vec::new();
     for table in TABLES {
-        let sql = format!("select count(*) || ':' || coalesce(sum(hashtextextended(t::text, 0)), 0) from read.{table} t");
+        let sql =
+            format!("select count(*) || ':' || coalesce(sum(hashtextextended(t::text, 0)), 0) from read.{table} t");
         hashes.push(sqlx::query_scalar::<_, String>(AssertSqlSafe(sql)).fetch_one(pool).await?);
     }
     Ok(hashes.join(" "))
@@ -127,7 +137,9 @@ async fn fill(store: &Arc<PostgresEventStore>, events: u64) -> anyhow::Result<()
             async move {
                 let history = history(number)?;
                 let stream = StreamName::new(format!("order-{}", Uuid::from_u128(u128::from(number) << 64 | 7)))?;
-                Ok::<_, anyhow::Error>(store.append(Append { stream, expected: Expected::NoStream, events: history }).await?)
+                Ok::<_, anyhow::Error>(
+                    store.append(Append { stream, expected: Expected::NoStream, events: history }).await?,
+                )
             }
         })
         .buffer_unordered(512)
@@ -143,7 +155,7 @@ fn history(number: u64) -> anyhow::Result<Vec<NewEvent>> {
         "currency": "GBP", "placed_at": at, "lines": [line(0), line(1), line(2)], "total_minor": 1_000,
     }))?;
     let mut events: Vec<Event> = vec![Placed(sale).into(), Confirmed {}.into()];
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         events.push(Completed {}.into());
     }
     let command_id = Uuid::from_u128(u128::from(number));

@@ -40,7 +40,12 @@ impl Report {
         let mut out = std::io::stdout().lock();
         for (number, round) in (1..).zip(&measured.rounds) {
             let Round { ours, baseline, .. } = round;
-            writeln!(out, "{} round {number}: ours {ours:.0}, baseline {baseline:.0}, ratio {:.2}", measured.name, ours / baseline)?;
+            writeln!(
+                out,
+                "{} round {number}: ours {ours:.0}, baseline {baseline:.0}, ratio {:.2}",
+                measured.name,
+                ours / baseline
+            )?;
         }
         self.0.push(measured);
         Ok(())
@@ -50,7 +55,18 @@ impl Report {
     pub(crate) fn print(&self) -> anyhow::Result<()> {
         let mut table = Table::new();
         table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-        table.set_header(["", "work", "ours", "baseline", "ratio", "worst", "floor", "goal", "CPU µs ours", "CPU µs baseline"]);
+        table.set_header([
+            "",
+            "work",
+            "ours",
+            "baseline",
+            "ratio",
+            "worst",
+            "floor",
+            "goal",
+            "CPU µs ours",
+            "CPU µs baseline",
+        ]);
         let mut broken = Vec::new();
         for Measured { name, what, unit, floor, goal, rounds, gate } in &self.0 {
             let median = |value: &dyn Fn(&Round) -> f64| {

@@ -3,6 +3,8 @@
 //! The vocabulary is EventStoreDB's: streams, revisions, positions, expected revisions. This crate deals in names and
 //! bytes; what an event means is the domain's business.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod event;
 mod filter;
 mod memory;

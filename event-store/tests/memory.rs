@@ -1,5 +1,7 @@
 //! The log in memory keeps the contract.
 
+#![allow(clippy::panic, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use event_store::contract::Store;

@@ -1,5 +1,7 @@
 //! The log in Postgres keeps the contract, and stands what only a database can do to it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use event_store::contract::Store;
@@ -18,6 +20,7 @@ async fn open() -> Store {
 
 /// A database of its own for each test, on the server that `DATABASE_URL` names.
 async fn a_database() -> PgPool {
+    #[expect(clippy::disallowed_methods, reason = "./test says where its Postgres is by the environment")]
     let url = std::env::var("DATABASE_URL").expect("DATABASE_URL names no Postgres: run the tests with ./test");
     let server: PgConnectOptions = url.parse().unwrap();
     let name = format!("log_{}", Uuid::now_v7().simple());

@@ -27,8 +27,8 @@ pub(crate) fn init(config: &Config) -> Result<(), TelemetryError> {
     // What Postgres merely notices, such as a schema that is there already, is no news. Said first, so that it can be
     // overruled.
     let filter = &format!("sqlx::postgres::notice=warn,{}", config.log_filter);
-    let filter =
-        EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter { filter: config.log_filter.clone(), source })?;
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|source| TelemetryError::Filter { filter: config.log_filter.clone(), source })?;
     let terminal = io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match config.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {

@@ -17,7 +17,8 @@ fn sale(sku: &str) -> Value {
 async fn an_aggregate_begins_goes_on_and_reads_back() {
     let database = Database::create().await;
     let server = Server::start(&database).await;
-    let listed = server.command("/v1/product/TEA-1/list", &json!({ "name": "Tea", "price": { "minor": 420, "currency": "GBP" } }));
+    let listed = server
+        .command("/v1/product/TEA-1/list", &json!({ "name": "Tea", "price": { "minor": 420, "currency": "GBP" } }));
     let listed = listed.send().await.unwrap();
     assert_eq!(listed.status(), 201);
     assert_eq!(listed.headers()["location"], "/v1/product/TEA-1");
@@ -44,7 +45,10 @@ async fn an_aggregate_begins_goes_on_and_reads_back() {
     assert_eq!(known.send().await.unwrap().status(), 304);
 
     let (_, page) = status_and_json(server.get("/v1/product/TEA-1/events?limit=1").await).await;
-    assert_eq!((page["events"][0]["type"].as_str(), page["events"].as_array().unwrap().len()), (Some("ProductListed"), 1));
+    assert_eq!(
+        (page["events"][0]["type"].as_str(), page["events"].as_array().unwrap().len()),
+        (Some("ProductListed"), 1)
+    );
     let (_, next) = status_and_json(server.get(page["next"].as_str().unwrap()).await).await;
     assert_eq!((&next["events"][0]["data"]["name"], &next["next"]), (&json!("Best tea"), &Value::Null));
     assert_eq!(next["events"][0]["metadata"]["schema"], 1);
@@ -95,7 +99,10 @@ async fn a_new_aggregate_begins_once_however_often_it_is_sent() {
     let first = send("A").await;
     assert_eq!((first.0, send("A").await), (201, first.clone()));
     let (status, body) = send("B").await;
-    assert_eq!((status, serde_json::from_slice::<Value>(&body).unwrap()["type"].as_str()), (422, Some("/problems/key-reused")));
+    assert_eq!(
+        (status, serde_json::from_slice::<Value>(&body).unwrap()["type"].as_str()),
+        (422, Some("/problems/key-reused"))
+    );
     // Without a key it is another command, and the order is there already.
     let (status, refused) = status_and_json(server.command(&path, &sale("A")).send().await.unwrap()).await;
     assert_eq!((status, refused["type"].as_str()), (422, Some("/problems/order/already-placed")), "{refused}");
@@ -127,11 +134,13 @@ async fn of_two_with_one_revision_one_is_told_to_look_again() {
     server.done("/v1/stock/A/receive", json!({ "quantity": 1 })).await;
     for round in 0..20 {
         let tag = format!("\"{round}\"");
-        let race = (0..2).map(|_| {
-            server.command("/v1/stock/A/receive", &json!({ "quantity": 1 })).header("If-Match", &tag).send()
-        });
-        let mut statuses: Vec<u16> =
-            futures::future::join_all(race).await.into_iter().map(|response| response.unwrap().status().as_u16()).collect();
+        let race = (0..2)
+            .map(|_| server.command("/v1/stock/A/receive", &json!({ "quantity": 1 })).header("If-Match", &tag).send());
+        let mut statuses: Vec<u16> = futures::future::join_all(race)
+            .await
+            .into_iter()
+            .map(|response| response.unwrap().status().as_u16())
+            .collect();
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 412], "round {round}");
     }
@@ -176,14 +185,24 @@ async fn a_fault_is_named_and_leaves_the_log_as_it_was() {
         ("/v1/stock/A/receive", "{".into(), 400, "not JSON"),
         ("/v1/stock/A/receive", "[7]".into(), 400, "object"),
         ("/v1/stock/A/receive", large, 413, "1048576"),
-        (&order, with(&|body| body["lines"][0]["unit_price_minor"] = json!(9_223_372_036_854_775_808_u64)), 400, "lines[0].unit_price_minor"),
+        (
+            &order,
+            with(&|body| body["lines"][0]["unit_price_minor"] = json!(9_223_372_036_854_775_808_u64)),
+            400,
+            "lines[0].unit_price_minor",
+        ),
         (&order, with(&|body| body["lines"][0]["quantity"] = json!(-1)), 400, "lines[0].quantity"),
         (&order, with(&|body| body["currency"] = json!("XXQ")), 400, "XXQ"),
         (&order, with(&|body| body["placed_at"] = json!("yesterday")), 400, "placed_at"),
         (&order, with(&|body| body["lines"] = json!([])), 422, "line"),
-        (&order, with(&|body| {
-            body["lines"][0] = json!({ "sku": "A", "quantity": 1_000_000_000, "unit_price_minor": i64::MAX });
-        }), 422, "total"),
+        (
+            &order,
+            with(&|body| {
+                body["lines"][0] = json!({ "sku": "A", "quantity": 1_000_000_000, "unit_price_minor": i64::MAX });
+            }),
+            422,
+            "total",
+        ),
         ("/v1/stock/A%2FB/receive", r#"{"quantity": 1}"#.into(), 400, "A/B"),
         ("/v1/stock/$A/receive", r#"{"quantity": 1}"#.into(), 400, "$A"),
         ("/v1/order/not-a-uuid/record", sale("A").to_string(), 400, "not-a-uuid"),
@@ -196,14 +215,21 @@ async fn a_fault_is_named_and_leaves_the_log_as_it_was() {
     ];
     for (path, body, expected, named) in cases {
         let shown: String = body.chars().take(80).collect();
-        let request = server.client.post(format!("{}{path}", server.url)).header(CONTENT_TYPE, "application/json").body(body);
+        let request =
+            server.client.post(format!("{}{path}", server.url)).header(CONTENT_TYPE, "application/json").body(body);
         let response = request.send().await.unwrap();
         let kind = response.headers()[CONTENT_TYPE].clone();
         let (status, problem) = status_and_json(response).await;
         assert_eq!(status, expected, "{path} {shown}: {problem}");
         assert_eq!(kind, "application/problem+json", "{path} {shown}");
-        assert!(problem["detail"].as_str().unwrap().contains(named), "{path} {shown}: {problem} does not name {named:?}");
-        assert_eq!((&problem["status"], problem["type"].as_str().unwrap().starts_with("/problems/")), (&json!(expected), true));
+        assert!(
+            problem["detail"].as_str().unwrap().contains(named),
+            "{path} {shown}: {problem} does not name {named:?}"
+        );
+        assert_eq!(
+            (&problem["status"], problem["type"].as_str().unwrap().starts_with("/problems/")),
+            (&json!(expected), true)
+        );
     }
     let plain = server.client.post(format!("{}/v1/stock/A/receive", server.url)).body(r#"{"quantity": 1}"#);
     assert_eq!(plain.send().await.unwrap().status(), 415);
@@ -224,7 +250,8 @@ async fn a_refusal_carries_its_figures() {
     let declined = server.done("/v1/stock/A/reserve", json!({ "order": order, "quantity": 12 })).await;
     assert_eq!(declined["events"][0]["type"], "StockReservationDeclined");
     server.done("/v1/stock/A/reserve", json!({ "order": order, "quantity": 7 })).await;
-    let adjust = server.command("/v1/stock/A/adjust", &json!({ "counted": 3, "reason": "a count" })).send().await.unwrap();
+    let adjust =
+        server.command("/v1/stock/A/adjust", &json!({ "counted": 3, "reason": "a count" })).send().await.unwrap();
     let (status, problem) = status_and_json(adjust).await;
     assert_eq!((status, problem["type"].as_str()), (422, Some("/problems/stock/count-below-reserved")));
     assert_eq!((&problem["counted"], &problem["reserved"]), (&json!(3), &json!(7)));
@@ -236,11 +263,10 @@ async fn an_order_gets_the_price_of_the_catalogue() {
     let server = Server::start(&database).await;
     server.done("/v1/product/A/list", json!({ "name": "Tea", "price": { "minor": 420, "currency": "GBP" } })).await;
     let order = Uuid::now_v7();
-    let place = |sku: &str, currency: &str| {
-        json!({ "country": "EIRE", "currency": currency, "lines": [{ "sku": sku, "quantity": 2 }] })
-    };
+    let place = |sku: &str, currency: &str| json!({ "country": "EIRE", "currency": currency, "lines": [{ "sku": sku, "quantity": 2 }] });
     let placed = server.done(&format!("/v1/order/{order}/place"), place("A", "GBP")).await;
-    let query = "query ($id: UUID!) { order(id: $id) { status total { amount minor } lines { sku unitPrice { minor } } } }";
+    let query =
+        "query ($id: UUID!) { order(id: $id) { status total { amount minor } lines { sku unitPrice { minor } } } }";
     let found = server.query(query, json!({ "id": order }), placed["position"].as_str()).await;
     let expected = json!({
         "status": "PLACED", "total": { "amount": "8.40", "minor": 840 },

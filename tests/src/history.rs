@@ -20,7 +20,8 @@ pub(crate) fn history(orders: usize) -> History {
     match tool() {
         Some(tool) => {
             let run = |what: &str| {
-                let run = Command::new("python3").arg(&tool).args([what, "--orders", &orders.to_string()]).output().unwrap();
+                let run =
+                    Command::new("python3").arg(&tool).args([what, "--orders", &orders.to_string()]).output().unwrap();
                 assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
                 String::from_utf8(run.stdout).unwrap()
             };

@@ -139,14 +139,8 @@ async fn a_faulty_line_is_told_by_its_number_and_harms_no_other() {
         .iter()
         .map(|fault| (fault["line"].as_u64().unwrap(), fault["problem"].as_str().unwrap()))
         .collect();
-    let expected = [
-        (2, "not a line of a history"),
-        (4, "quantity"),
-        (5, "line"),
-        (6, "A/B"),
-        (8, "another command"),
-        (9, "XXQ"),
-    ];
+    let expected =
+        [(2, "not a line of a history"), (4, "quantity"), (5, "line"), (6, "A/B"), (8, "another command"), (9, "XXQ")];
     assert_eq!(told.len(), expected.len(), "{told:#?}");
     for ((line, problem), (number, word)) in told.iter().zip(expected) {
         assert_eq!(*line, number);
@@ -159,7 +153,9 @@ async fn a_faulty_line_is_told_by_its_number_and_harms_no_other() {
 #[tokio::test]
 async fn strict_stops_at_the_first_fault_and_says_so() {
     let database = Database::create().await;
-    let file = file("{\"kind\":\"stock\",\"sku\":\"A\",\"quantity\":1}\nnonsense\n{\"kind\":\"stock\",\"sku\":\"B\",\"quantity\":1}\n");
+    let file = file(
+        "{\"kind\":\"stock\",\"sku\":\"A\",\"quantity\":1}\nnonsense\n{\"kind\":\"stock\",\"sku\":\"B\",\"quantity\":1}\n",
+    );
     let output = database.run(&["import", "--strict", "--in-flight", "1", path(&file)]).await;
     assert_eq!(output.status.code(), Some(2));
     let printed = String::from_utf8(output.stdout).unwrap();

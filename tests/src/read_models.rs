@@ -64,7 +64,8 @@ async fn a_rebuild_shows_the_same_rows_and_no_reader_notices() {
     database.run_well(&["demo"]).await;
     let server = Server::start(&database).await;
     let position = trade(&server, 40).await;
-    let count = "{ orders(first: 5) { totalCount nodes { id lines { sku } } } salesSummary(currency: \"GBP\") { orders } }";
+    let count =
+        "{ orders(first: 5) { totalCount nodes { id lines { sku } } } salesSummary(currency: \"GBP\") { orders } }";
     let before = (server.query(count, json!({}), Some(&position)).await, hashes(&database).await);
     assert_eq!(before.0["orders"]["totalCount"], 440);
 
@@ -91,7 +92,10 @@ async fn a_rebuild_shows_the_same_rows_and_no_reader_notices() {
     assert_eq!((server.query(count, json!({}), None).await, hashes(&database).await), before);
     // One generation is live and one is kept, of each read model.
     let kept = "select count(*) from control.generations where state in ('live', 'retired')";
-    assert_eq!((database.number(kept).await, database.number("select count(*) from control.generations").await), (10, 10));
+    assert_eq!(
+        (database.number(kept).await, database.number("select count(*) from control.generations").await),
+        (10, 10)
+    );
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) async fn create() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "./test says where its Postgres is by the environment")]
         let server = std::env::var("DATABASE_URL").expect("DATABASE_URL names no Postgres: run the tests with ./test");
         let options: PgConnectOptions = server.parse().unwrap();
         let name = format!("shop_{}", Uuid::now_v7().simple());
@@ -57,7 +58,11 @@ impl Database {
     /// A command of the binary on this database.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(storefold());
-        command.args(arguments).env("DATABASE_URL", &self.url).env_remove("EVENT_STORE_URL").env("STOREFOLD_LOG_FORMAT", "text");
+        command
+            .args(arguments)
+            .env("DATABASE_URL", &self.url)
+            .env_remove("EVENT_STORE_URL")
+            .env("STOREFOLD_LOG_FORMAT", "text");
         // Whatever configuration lies where the tests are run is none of theirs.
         command.current_dir(std::env::temp_dir()).kill_on_drop(true);
         command
@@ -131,7 +136,8 @@ impl Server {
             request = request.header("Storefold-After", after).header("Storefold-Wait", "30000");
         }
         let (status, answer) =
-            status_and_json(request.json(&json!({ "query": query, "variables": variables })).send().await.unwrap()).await;
+            status_and_json(request.json(&json!({ "query": query, "variables": variables })).send().await.unwrap())
+                .await;
         assert!(status == 200 && answer.get("errors").is_none(), "{query}: {status} {answer:#}");
         answer["data"].clone()
     }
@@ -160,6 +166,8 @@ pub(crate) async fn status_and_json(response: Response) -> (u16, Value) {
 
 /// Every row of a table of a read model as one hash, whatever the order in which they lie.
 pub(crate) async fn canonical_hash(database: &Database, view: &str) -> String {
-    let sql = format!("select coalesce(md5(string_agg(t::text, e'\\n' order by t::text collate \"C\")), 'none') from read.{view} t");
+    let sql = format!(
+        "select coalesce(md5(string_agg(t::text, e'\\n' order by t::text collate \"C\")), 'none') from read.{view} t"
+    );
     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&database.pool).await.unwrap()
 }

@@ -3,9 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::codec::{CodecError, StoredEvent};
 use domain::decider::Decider;
-use event_store::{
-    Direction, EventStore, InvalidStreamName, Metadata, Position, ReadError, RecordedEvent, StreamName,
-};
+use event_store::{Direction, EventStore, InvalidStreamName, Metadata, Position, ReadError, RecordedEvent, StreamName};
 
 /// How many events of a stream are read at a time.
 const PAGE: usize = 1_000;
@@ -64,9 +62,9 @@ pub struct Past<E> {
 /// # Errors
 /// [`LoadError::Undecodable`].
 pub fn decode<E: StoredEvent>(recorded: RecordedEvent) -> Result<Past<E>, LoadError> {
-    let decoded = Metadata::from_bytes(&recorded.metadata).map_err(Undecodable::Metadata).and_then(|metadata| {
-        Ok((E::decode(recorded.event_type.as_str(), metadata.schema, &recorded.data)?, metadata))
-    });
+    let decoded = Metadata::from_bytes(&recorded.metadata)
+        .map_err(Undecodable::Metadata)
+        .and_then(|metadata| Ok((E::decode(recorded.event_type.as_str(), metadata.schema, &recorded.data)?, metadata)));
     match decoded {
         Ok((event, metadata)) => Ok(Past { event, recorded, metadata }),
         Err(source) => Err(LoadError::Undecodable { stream: recorded.stream, revision: recorded.revision, source }),

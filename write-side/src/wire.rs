@@ -116,7 +116,6 @@ impl<'de, D: serde::Deserializer<'de>> VariantAccess<'de> for Fields<D> {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use domain::inventory::Command;
@@ -145,7 +144,8 @@ mod tests {
 
     #[test]
     fn the_schema_names_every_command() {
-        let names: Vec<_> = commands::<Command>(&mut SchemaGenerator::default()).into_iter().map(|(name, _)| name).collect();
+        let names: Vec<_> =
+            commands::<Command>(&mut SchemaGenerator::default()).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["receive", "adjust", "reserve", "release", "ship"]);
     }
 }

@@ -3,7 +3,7 @@
 //! A batch holds at most one entry a stream. Appends to the same stream share an entry when each is certain to succeed
 //! if the first one does; what is not certain waits for the next batch, where it is decided on what is then there.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::sequencer::Job;
 use crate::{Expected, StreamName};
@@ -44,12 +44,13 @@ impl Entry {
     }
 }
 
-/// Takes from the front of the queue what fits into one batch. What must wait keeps its order.
-pub(super) fn plan(queue: &mut VecDeque<Job>) -> Vec<Entry> {
+/// Takes from the front of the queue what fits into one batch. What must wait keeps its order; so does every append to a
+/// stream that is `busy` in another batch.
+pub(super) fn plan(queue: &mut VecDeque<Job>, busy: &HashSet<StreamName>) -> Vec<Entry> {
     let (mut entries, mut waiting) = (Vec::<Entry>::new(), VecDeque::new());
     let mut places = HashMap::<StreamName, usize>::new();
     // A stream with a waiting append: those behind it wait too, or they would overtake it.
-    let mut blocked = std::collections::HashSet::<StreamName>::new();
+    let mut blocked = HashSet::<StreamName>::new();
     let (mut events, mut bytes) = (0, 0);
     while let Some(job) = queue.pop_front() {
         let (more_events, more_bytes) = (job.append.events.len(), job.size());
@@ -59,7 +60,7 @@ pub(super) fn plan(queue: &mut VecDeque<Job>) -> Vec<Entry> {
         }
         let stream = &job.append.stream;
         match places.get(stream) {
-            _ if blocked.contains(stream) => {
+            _ if blocked.contains(stream) || busy.contains(stream) => {
                 waiting.push_back(job);
                 continue;
             }
@@ -102,8 +103,14 @@ mod tests {
 
     /// The plan as (stream, number of jobs), and the streams that are left in the queue.
     fn planned(jobs: Vec<Job>) -> (Vec<(String, usize)>, Vec<String>) {
+        planned_beside(&[], jobs)
+    }
+
+    /// The same, while these streams are in another batch.
+    fn planned_beside(busy: &[&str], jobs: Vec<Job>) -> (Vec<(String, usize)>, Vec<String>) {
+        let busy = busy.iter().map(|stream| StreamName::new(stream).unwrap()).collect();
         let mut queue = VecDeque::from(jobs);
-        let entries = plan(&mut queue);
+        let entries = plan(&mut queue, &busy);
         let name = |stream: &StreamName| stream.to_string();
         (
             entries.iter().map(|entry| (name(&entry.stream), entry.jobs.len())).collect(),
@@ -136,6 +143,12 @@ mod tests {
             job("b", Expected::NoStream, 1),
         ];
         assert_eq!(planned(jobs), (vec![one("a", 1), one("b", 1)], vec!["a".to_owned(), "a".to_owned()]));
+    }
+
+    #[test]
+    fn a_stream_is_in_one_batch_at_a_time() {
+        let jobs = vec![job("a", Expected::Any, 1), job("b", Expected::NoStream, 1), job("a", Expected::Any, 1)];
+        assert_eq!(planned_beside(&["a"], jobs), (vec![one("b", 1)], vec!["a".to_owned(), "a".to_owned()]));
     }
 
     #[test]

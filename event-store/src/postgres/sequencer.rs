@@ -4,10 +4,12 @@
 //! of a batch nobody knows whether it was written; appends with a frozen expectation are sent again as they were, and
 //! the log recognises them by their ids.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Row};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,7 +17,7 @@ use tokio::time::Instant;
 
 use super::batch::{self, Entry};
 use super::{position, raise};
-use crate::{Append, AppendError, Appended, NewEvent, Position};
+use crate::{Append, AppendError, Appended, NewEvent, Position, StreamName};
 
 /// For how long a broken connection is mended before the waiting appends fail.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,6 +43,12 @@ impl Job {
     }
 }
 
+/// How many batches are under way at a time. They are written one after another, under the lock; but while one syncs the
+/// next is at the server already, waiting for the lock and nothing else.
+const LANES: usize = 2;
+/// How many appends wait in here at most. More wait in the channel, and then with those who append.
+const WAITING: usize = 4_096;
+
 /// Runs until every sender of `jobs` is gone and the queue is drained.
 pub(super) async fn run(
     options: PgConnectOptions,
@@ -53,20 +61,42 @@ pub(super) async fn run(
         ("plan_cache_mode", "force_generic_plan"),
         ("jit", "off"),
     ]);
-    let mut link = Link { options, connection: None };
+    let mut idle: Vec<Link> = (0..LANES).map(|_| Link { options: options.clone(), connection: None }).collect();
+    let mut lanes = FuturesUnordered::new();
+    let mut busy = HashSet::new();
     let mut queue = VecDeque::new();
+    let mut open = true;
     loop {
-        if queue.is_empty() {
-            match jobs.recv().await {
-                Some(job) => queue.push_back(job),
-                None => return,
-            }
-        }
-        while let Ok(job) = jobs.try_recv() {
+        while queue.len() < WAITING
+            && let Ok(job) = jobs.try_recv()
+        {
             queue.push_back(job);
         }
-        let entries = batch::plan(&mut queue);
-        write(&mut link, entries, &mut queue, &head).await;
+        let entries = if idle.is_empty() { Vec::new() } else { batch::plan(&mut queue, &busy) };
+        if !entries.is_empty()
+            && let Some(mut link) = idle.pop()
+        {
+            let streams: Vec<StreamName> = entries.iter().map(|entry| entry.stream.clone()).collect();
+            busy.extend(streams.iter().cloned());
+            let head = &head;
+            lanes.push(async move {
+                let mut again = VecDeque::new();
+                write(&mut link, entries, &mut again, head).await;
+                (link, streams, again)
+            });
+        }
+        tokio::select! {
+            job = jobs.recv(), if open && queue.len() < WAITING => match job {
+                Some(job) => queue.push_back(job),
+                None => open = false,
+            },
+            Some((link, streams, again)) = lanes.next() => {
+                idle.push(link);
+                streams.iter().for_each(|stream| { busy.remove(stream); });
+                again.into_iter().rev().for_each(|job| queue.push_front(job));
+            }
+            else => return,
+        }
     }
 }
 
@@ -132,7 +162,7 @@ async fn write(
                     queue.push_front(job);
                 } else {
                     let mut single = VecDeque::from([job]);
-                    alone.extend(batch::plan(&mut single));
+                    alone.extend(batch::plan(&mut single, &HashSet::new()));
                 }
                 alone
             });

@@ -103,11 +103,11 @@ fn open(order_id: Uuid, sale: &SaleMade) -> Result<OpenOrderRow, FoldError> {
 fn count(tables: &mut Tables, order: &OpenOrderRow, sign: i64) -> Result<(), FoldError> {
     // Every key is asked for before any is missed, so that one round loads them all.
     let key = |sku: &String| (order.currency.clone(), order.day, sku.clone());
-    let found: Vec<_> = order.lines.iter().map(|(sku, ..)| tables.days.get(&key(sku)).map(|row| row.cloned())).collect();
+    let found: Vec<_> =
+        order.lines.iter().map(|(sku, ..)| tables.days.get(&key(sku)).map(|row| row.cloned())).collect();
     for (row, (sku, units, revenue)) in found.into_iter().zip(order.lines.iter()) {
         let (currency, day, sku) = key(sku);
-        let mut row =
-            row?.unwrap_or(ProductDayRow { currency, day, sku, orders: 0, units: 0, revenue_minor: 0 });
+        let mut row = row?.unwrap_or(ProductDayRow { currency, day, sku, orders: 0, units: 0, revenue_minor: 0 });
         for (sum, more) in [(&mut row.orders, 1), (&mut row.units, *units), (&mut row.revenue_minor, *revenue)] {
             *sum = sum.checked_add(sign * more).ok_or_else(|| overflow("a product's sum"))?;
         }

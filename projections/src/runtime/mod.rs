@@ -92,7 +92,11 @@ pub trait Projector: Send + Sync {
     ///
     /// # Errors
     /// [`ProjectionError`]; what readers see is as it was.
-    async fn rebuild(&self, context: &Context, progress: &(dyn Fn(Progress) + Sync)) -> Result<Rebuilt, ProjectionError>;
+    async fn rebuild(
+        &self,
+        context: &Context,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Rebuilt, ProjectionError>;
     /// Waits until the live generation has folded what stands at `position`.
     ///
     /// # Errors

@@ -10,7 +10,11 @@ use crate::rows::{Row, Rows};
 const COPY_CHUNK: usize = 256 * 1024;
 
 /// Loads the rows that the fold asked for in vain. Says whether there was anything.
-pub async fn load<R: Row>(rows: &mut Rows<R>, schema: &str, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+pub async fn load<R: Row>(
+    rows: &mut Rows<R>,
+    schema: &str,
+    connection: &mut PgConnection,
+) -> Result<bool, sqlx::Error> {
     let wanted = rows.take_wanted();
     if wanted.is_empty() {
         return Ok(false);
@@ -32,7 +36,8 @@ pub async fn load<R: Row>(rows: &mut Rows<R>, schema: &str, connection: &mut PgC
 pub async fn write<R: Row>(rows: &Rows<R>, schema: &str, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let written = rows.written();
     if !written.is_empty() {
-        let assignments = R::COLUMNS[R::KEY_COLUMNS..].iter().map(|(column, _)| format!("{column} = excluded.{column}"));
+        let assignments =
+            R::COLUMNS[R::KEY_COLUMNS..].iter().map(|(column, _)| format!("{column} = excluded.{column}"));
         let sql = format!(
             "insert into \"{schema}\".{table} ({columns}) select * from unnest({arrays})
              on conflict ({keys}) do update set {assignments}",
@@ -87,7 +92,9 @@ pub(super) async fn create_tables(connection: &mut PgConnection, schema: &str, d
 
 /// Runs DDL with the search path at a schema, until the end of the transaction.
 pub(super) async fn in_schema(connection: &mut PgConnection, schema: &str, ddl: &str) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(AssertSqlSafe(format!("set local search_path to \"{schema}\"; {ddl}"))).execute(&mut *connection).await?;
+    sqlx::raw_sql(AssertSqlSafe(format!("set local search_path to \"{schema}\"; {ddl}")))
+        .execute(&mut *connection)
+        .await?;
     sqlx::raw_sql("reset search_path").execute(connection).await?;
     Ok(())
 }

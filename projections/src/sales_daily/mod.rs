@@ -98,7 +98,7 @@ fn open(order_id: Uuid, sale: &SaleMade) -> Result<OpenOrderRow, FoldError> {
 /// Adds an order to its day, or with `sign` -1 takes it off again.
 fn count(tables: &mut Tables, order: &OpenOrderRow, sign: i64) -> Result<(), FoldError> {
     let key = (order.currency.clone(), order.day, order.country.clone());
-    let mut row = tables.days.get(&key)?.cloned().unwrap_or_else(|| DayRow {
+    let mut row = tables.days.get(&key)?.cloned().unwrap_or(DayRow {
         currency: key.0,
         day: key.1,
         country: key.2,

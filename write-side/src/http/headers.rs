@@ -79,9 +79,9 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
             let revision = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
             let revision = revision.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
             let revision = revision.and_then(|digits| digits.parse().ok());
-            revision
-                .map(Precondition::Revision)
-                .ok_or_else(|| invalid(&header::IF_MATCH, "is one entity tag as it was given in ETag, such as \"7\", or *"))
+            revision.map(Precondition::Revision).ok_or_else(|| {
+                invalid(&header::IF_MATCH, "is one entity tag as it was given in ETag, such as \"7\", or *")
+            })
         }
         (Some(_), Some(_)) => Err(invalid(&header::IF_MATCH, "and If-None-Match exclude each other")),
     }

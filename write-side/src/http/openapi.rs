@@ -20,7 +20,10 @@ pub fn document(registry: &Registry) -> Value {
         let (commands, state) = aggregate.schemas(&mut generator);
         let category = aggregate.category();
         for (name, fields) in commands {
-            paths.insert(format!("/v1/{category}/{{id}}/{name}"), json!({ "post": command(category, &name, fields, &answer) }));
+            paths.insert(
+                format!("/v1/{category}/{{id}}/{name}"),
+                json!({ "post": command(category, &name, fields, &answer) }),
+            );
         }
         paths.insert(format!("/v1/{category}/{{id}}"), json!({ "get": read_state(category, state) }));
         paths.insert(format!("/v1/{category}/{{id}}/events"), json!({ "get": read_history(category) }));
@@ -92,8 +95,12 @@ fn read_state(category: &str, state: Value) -> Value {
             "state": state,
         },
     });
-    let mut responses = problems(&[("400", "The id or the query makes no sense"), ("404", "Nothing has happened to it")]);
-    responses.insert("200".to_owned(), json!({ "description": "Its state", "content": { "application/json": { "schema": body } } }));
+    let mut responses =
+        problems(&[("400", "The id or the query makes no sense"), ("404", "Nothing has happened to it")]);
+    responses.insert(
+        "200".to_owned(),
+        json!({ "description": "Its state", "content": { "application/json": { "schema": body } } }),
+    );
     responses.insert("304".to_owned(), json!({ "description": "It still has the revision of If-None-Match" }));
     let at = json!({
         "name": "at", "in": "query", "required": false, "schema": { "type": "string" },
@@ -112,9 +119,13 @@ fn read_history(category: &str) -> Value {
             "schema": { "type": "integer", "minimum": 0 },
         })
     };
-    let mut responses = problems(&[("400", "The id or the query makes no sense"), ("404", "Nothing has happened to it")]);
+    let mut responses =
+        problems(&[("400", "The id or the query makes no sense"), ("404", "Nothing has happened to it")]);
     let body = json!({ "type": "object", "required": ["stream", "events", "next"] });
-    responses.insert("200".to_owned(), json!({ "description": "A page of events", "content": { "application/json": { "schema": body } } }));
+    responses.insert(
+        "200".to_owned(),
+        json!({ "description": "A page of events", "content": { "application/json": { "schema": body } } }),
+    );
     json!({
         "operationId": format!("{category}-events"), "summary": "What happened to the aggregate, oldest first",
         "tags": [category],

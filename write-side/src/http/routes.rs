@@ -130,7 +130,8 @@ pub(super) async fn history(
     Path((category, id)): Path<(String, String)>,
     query: Result<Query<Pages>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
-    let Query(Pages { from, limit }) = query.map_err(|error| Problem::bad_request("invalid-query", error.body_text()))?;
+    let Query(Pages { from, limit }) =
+        query.map_err(|error| Problem::bad_request("invalid-query", error.body_text()))?;
     let limit = limit.unwrap_or(PAGE.1);
     if !(1..=PAGE.0).contains(&limit) {
         let detail = format!("limit={limit}: a page has 1 to {} events", PAGE.0);
