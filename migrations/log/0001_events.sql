@@ -31,54 +31,38 @@ create function log.category(stream text) returns text
     language sql immutable strict parallel safe
     return split_part(stream, '-', 1);
 
--- Appends a batch. Each entry of the arrays `streams` and `expected` is one stream with what the appender expects of it:
--- its last revision, or -1 no stream, -2 anything, -4 that it exists. The events come flattened; `slot` says to which
--- entry (from 1) each belongs. An entry whose expectation fails is left out; the others are written.
+-- Appends a batch. Each entry of `streams` and `expected` is one stream, once, with what the appender expects of it: its last
+-- revision, or -1 no stream, -2 anything, -4 that it exists. The events come flattened, those of an entry side by side:
+-- `slots` says to which entry (from 1) each belongs, `places` its place among the entry's events (from 1), and
+-- `event_streams` its stream. An entry whose expectation fails is left out; the others are written.
 --
--- One row comes back for each entry: the stream's last revision before the batch (-1: none), and the position of the
--- entry's first event, or null when it was left out.
+-- Answers, for each entry, the stream's last revision before the batch (-1: none) and whether the entry was written; and the
+-- last position before the batch (-1: the log was empty). Positions count on from there, in the order of the events.
 --
 -- The lock is held until the commit is visible, and each statement in here sees what was committed before it got the
 -- lock (a volatile function takes a new snapshot for each statement), so positions follow commits without a gap.
 create function log.append(
     streams text[], expected bigint[],
-    slots int[], ids uuid[], types text[], datas bytea[], metadatas bytea[]
-) returns table (slot int, last_revision bigint, first_position bigint)
-    language plpgsql volatile
+    slots int[], places bigint[], event_streams text[], ids uuid[], types text[], datas bytea[], metadatas bytea[],
+    out last_revisions bigint[], out accepted bool[], out head bigint
+) language plpgsql volatile
 as $$
 #variable_conflict use_column
-declare
-    head bigint;
 begin
     perform pg_advisory_xact_lock(7310868735017247840);
-    select e.position into head from log.events e order by e.position desc limit 1;
-    return query
-    with entry as materialized (
-        select x.slot::int as slot, x.stream, x.expected,
-               coalesce((select e.revision from log.events e
-                          where e.stream = x.stream order by e.revision desc limit 1), -1) as last_revision
-          from unnest(streams, expected) with ordinality as x (stream, expected, slot)
-    ), accepted as (
-        select * from entry e
-         where e.expected = -2
-            or (e.expected = -4 and e.last_revision >= 0)
-            or (e.expected >= -1 and e.expected = e.last_revision)
-    ), numbered as (
-        select a.slot, a.stream,
-               coalesce(head, -1) + row_number() over (order by x.ordinal) as position,
-               a.last_revision + row_number() over (partition by a.slot order by x.ordinal) as revision,
-               x.id, x.type, x.data, x.metadata
-          from unnest(slots, ids, types, datas, metadatas) with ordinality
-                   as x (slot, id, type, data, metadata, ordinal)
-          join accepted a on a.slot = x.slot
-    ), written as (
-        insert into log.events (position, stream, revision, id, type, data, metadata)
-        select n.position, n.stream, n.revision, n.id, n.type, n.data, n.metadata from numbered n order by n.position
-        returning events.position, events.stream
-    )
-    select e.slot, e.last_revision, min(w.position)
-      from entry e left join written w on w.stream = e.stream
-     group by e.slot, e.last_revision;
+    head := coalesce((select e.position from log.events e order by e.position desc limit 1), -1);
+    last_revisions := array(
+        select coalesce((select e.revision from log.events e
+                          where e.stream = x.stream order by e.revision desc limit 1), -1)
+          from unnest(streams) with ordinality as x (stream, slot) order by x.slot);
+    accepted := array(
+        select case x.expected when -2 then true when -4 then x.last >= 0 else x.expected = x.last end
+          from unnest(expected, last_revisions) with ordinality as x (expected, last, slot) order by x.slot);
+    insert into log.events (position, stream, revision, id, type, data, metadata)
+    select head + row_number() over (), x.stream, last_revisions[x.slot] + x.place, x.id, x.type, x.data, x.metadata
+      from unnest(slots, places, event_streams, ids, types, datas, metadatas)
+               as x (slot, place, stream, id, type, data, metadata)
+     where accepted[x.slot];
 end $$;
 
 -- The log as an analyst reads it: data and metadata as json.

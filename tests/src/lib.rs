@@ -3,7 +3,9 @@
 #![cfg(test)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod adding_an_aggregate;
 mod commands;
+mod docs;
 mod history;
 mod house;
 mod import;

@@ -290,38 +290,47 @@ fn closes_connection(error: &dyn sqlx::error::DatabaseError) -> bool {
 async fn append(connection: &mut PgConnection, entries: &[Entry]) -> Result<Vec<Outcome>, sqlx::Error> {
     let streams: Vec<&str> = entries.iter().map(|entry| entry.stream.as_str()).collect();
     let expected: Vec<i64> = entries.iter().map(|entry| code(entry.expected)).collect();
-    let count = entries.iter().flat_map(|entry| &entry.jobs).map(|job| job.append.events.len()).sum();
-    let (mut slots, mut ids) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let count = entries.iter().map(Entry::events).sum();
+    let (mut slots, mut places) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let (mut event_streams, mut ids) = (Vec::with_capacity(count), Vec::with_capacity(count));
     let (mut types, mut datas) = (Vec::with_capacity(count), Vec::with_capacity(count));
     let mut metadatas = Vec::with_capacity(count);
     for (slot, entry) in (1_i32..).zip(entries) {
-        for event in entry.jobs.iter().flat_map(|job| &job.append.events) {
+        for (place, event) in (1_i64..).zip(entry.jobs.iter().flat_map(|job| &job.append.events)) {
             slots.push(slot);
+            places.push(place);
+            event_streams.push(entry.stream.as_str());
             ids.push(event.id);
             types.push(event.event_type.as_str());
             datas.push(&event.data[..]);
             metadatas.push(&event.metadata[..]);
         }
     }
-    let rows = sqlx::query("select slot, last_revision, first_position from log.append($1, $2, $3, $4, $5, $6, $7)")
-        .bind(streams)
-        .bind(expected)
-        .bind(slots)
-        .bind(ids)
-        .bind(types)
-        .bind(datas)
-        .bind(metadatas)
-        .fetch_all(connection)
-        .await?;
-    let mut outcomes: Vec<Outcome> =
-        entries.iter().map(|_| Outcome { last_revision: None, first_position: None }).collect();
-    for row in rows {
-        let slot: i32 = row.try_get("slot")?;
-        let place = usize::try_from(slot - 1).ok().and_then(|place| outcomes.get_mut(place));
-        let outcome = place.ok_or_else(|| sqlx::Error::Protocol(format!("log.append answered for slot {slot}")))?;
-        let (last, first): (i64, Option<i64>) = (row.try_get("last_revision")?, row.try_get("first_position")?);
-        outcome.last_revision = u64::try_from(last).ok();
-        outcome.first_position = first.and_then(|first| u64::try_from(first).ok());
+    let row =
+        sqlx::query("select last_revisions, accepted, head from log.append($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+            .bind(streams)
+            .bind(expected)
+            .bind(slots)
+            .bind(places)
+            .bind(event_streams)
+            .bind(ids)
+            .bind(types)
+            .bind(datas)
+            .bind(metadatas)
+            .fetch_one(connection)
+            .await?;
+    let (last_revisions, accepted): (Vec<i64>, Vec<bool>) = (row.try_get(0)?, row.try_get(1)?);
+    if last_revisions.len() != entries.len() || accepted.len() != entries.len() {
+        return Err(sqlx::Error::Protocol("log.append answered for another number of entries".to_owned()));
+    }
+    let mut next = row.try_get::<i64, _>(2)? + 1;
+    let mut outcomes = Vec::with_capacity(entries.len());
+    for ((entry, last), accepted) in entries.iter().zip(last_revisions).zip(accepted) {
+        let first_position = accepted.then_some(next).and_then(|first| u64::try_from(first).ok());
+        outcomes.push(Outcome { last_revision: u64::try_from(last).ok(), first_position });
+        if accepted {
+            next += entry.events() as i64;
+        }
     }
     Ok(outcomes)
 }

@@ -1,0 +1,1 @@
+//! What the documentation says of settings, files and output, held against the binary.
