@@ -36,13 +36,16 @@ create function log.category(stream text) returns text
 -- `slots` says to which entry (from 1) each belongs, `places` its place among the entry's events (from 1), and
 -- `event_streams` its stream. An entry whose expectation fails is left out; the others are written.
 --
+-- With `look_for_new` false a stream that is expected to be new is taken to be new without a look: the unique key finds it
+-- out when it is not, and fails the whole batch, which is then sent again with true.
+--
 -- Answers, for each entry, the stream's last revision before the batch (-1: none) and whether the entry was written; and the
 -- last position before the batch (-1: the log was empty). Positions count on from there, in the order of the events.
 --
 -- The lock is held until the commit is visible, and each statement in here sees what was committed before it got the
 -- lock (a volatile function takes a new snapshot for each statement), so positions follow commits without a gap.
 create function log.append(
-    streams text[], expected bigint[],
+    look_for_new bool, streams text[], expected bigint[],
     slots int[], places bigint[], event_streams text[], ids uuid[], types text[], datas bytea[], metadatas bytea[],
     out last_revisions bigint[], out accepted bool[], out head bigint
 ) language plpgsql volatile
@@ -52,9 +55,10 @@ begin
     perform pg_advisory_xact_lock(7310868735017247840);
     head := coalesce((select e.position from log.events e order by e.position desc limit 1), -1);
     last_revisions := array(
-        select coalesce((select e.revision from log.events e
-                          where e.stream = x.stream order by e.revision desc limit 1), -1)
-          from unnest(streams) with ordinality as x (stream, slot) order by x.slot);
+        select case when x.expected = -1 and not look_for_new then -1
+               else coalesce((select e.revision from log.events e
+                               where e.stream = x.stream order by e.revision desc limit 1), -1) end
+          from unnest(streams, expected) with ordinality as x (stream, expected, slot) order by x.slot);
     accepted := array(
         select case x.expected when -2 then true when -4 then x.last >= 0 else x.expected = x.last end
           from unnest(expected, last_revisions) with ordinality as x (expected, last, slot) order by x.slot);

@@ -61,7 +61,7 @@ pub(super) async fn run(
         ("plan_cache_mode", "force_generic_plan"),
         ("jit", "off"),
     ]);
-    let mut idle: Vec<Link> = (0..LANES).map(|_| Link { options: options.clone(), connection: None }).collect();
+    let mut idle: Vec<Link> = (0..LANES).map(|_| Link { options: options.clone(), connection: None, doubts: 0 }).collect();
     let mut lanes = FuturesUnordered::new();
     let mut busy = HashSet::new();
     let mut queue = VecDeque::new();
@@ -229,7 +229,12 @@ enum Failure {
 struct Link {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
+    /// In how many batches from here on streams that are expected to be new are looked for first.
+    doubts: u32,
 }
+
+/// After a stream was not as new as expected, so many batches look first: repeats come in swarms.
+const DOUBTS: u32 = 32;
 
 impl Link {
     async fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
@@ -241,12 +246,16 @@ impl Link {
     }
 
     async fn send(&mut self, entries: &[Entry]) -> Result<Vec<Outcome>, Failure> {
-        let connection = self.connection().await.map_err(|error| Failure::NotSent(Arc::new(error)))?;
-        let sent = tokio::time::timeout(DEADLINE, append(connection, entries)).await;
-        let error = match sent {
-            Ok(Ok(outcomes)) => return Ok(outcomes),
-            Ok(Err(error)) => error,
-            Err(_) => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
+        let error = loop {
+            let look_for_new = self.doubts > 0;
+            self.doubts = self.doubts.saturating_sub(1);
+            let connection = self.connection().await.map_err(|error| Failure::NotSent(Arc::new(error)))?;
+            match tokio::time::timeout(DEADLINE, append(connection, look_for_new, entries)).await {
+                Ok(Ok(outcomes)) => return Ok(outcomes),
+                Ok(Err(error)) if !look_for_new && is_taken(&error) => self.doubts = DOUBTS,
+                Ok(Err(error)) => break error,
+                Err(_) => break sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
+            }
         };
         // A shutdown of the server comes as an answer too, and means that the transaction was rolled back.
         let refused = matches!(&error, sqlx::Error::Database(answer) if !closes_connection(answer.as_ref()));
@@ -282,12 +291,21 @@ impl Link {
     }
 }
 
+/// Whether a revision was there already: a stream was not as new as expected. Nothing was written.
+fn is_taken(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(answer) if answer.is_unique_violation())
+}
+
 /// Class 57 says that the server shuts down or the backend was terminated.
 fn closes_connection(error: &dyn sqlx::error::DatabaseError) -> bool {
     error.code().is_some_and(|code| code.starts_with("57P"))
 }
 
-async fn append(connection: &mut PgConnection, entries: &[Entry]) -> Result<Vec<Outcome>, sqlx::Error> {
+async fn append(
+    connection: &mut PgConnection,
+    look_for_new: bool,
+    entries: &[Entry],
+) -> Result<Vec<Outcome>, sqlx::Error> {
     let streams: Vec<&str> = entries.iter().map(|entry| entry.stream.as_str()).collect();
     let expected: Vec<i64> = entries.iter().map(|entry| code(entry.expected)).collect();
     let count = entries.iter().map(Entry::events).sum();
@@ -307,7 +325,8 @@ async fn append(connection: &mut PgConnection, entries: &[Entry]) -> Result<Vec<
         }
     }
     let row =
-        sqlx::query("select last_revisions, accepted, head from log.append($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+        sqlx::query("select last_revisions, accepted, head from log.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
+            .bind(look_for_new)
             .bind(streams)
             .bind(expected)
             .bind(slots)

@@ -3,40 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use crate::docs::{blocks, page};
 use crate::support::root;
 
 /// The text of the guide.
 pub(super) fn text() -> String {
-    fs::read_to_string(root().join("docs/adding-an-aggregate.md")).unwrap()
-}
-
-/// A fenced block: what stands behind the fence, and what it holds.
-pub(super) struct Block {
-    info: String,
-    pub(super) text: String,
-}
-
-impl Block {
-    pub(super) fn language(&self) -> &str {
-        self.info.split(' ').next().unwrap_or_default()
-    }
-
-    /// The file whose whole content the block is: `file=domain/src/vouchers/mod.rs`.
-    fn file(&self) -> Option<&str> {
-        self.info.split(' ').find_map(|word| word.strip_prefix("file="))
-    }
-}
-
-/// The fenced blocks of a text in Markdown, in order.
-pub(super) fn blocks(markdown: &str) -> Vec<Block> {
-    let mut blocks = Vec::new();
-    let mut lines = markdown.lines();
-    while let Some(line) = lines.next() {
-        let Some(info) = line.strip_prefix("```") else { continue };
-        let text: String = lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect();
-        blocks.push(Block { info: info.to_owned(), text });
-    }
-    blocks
+    page("adding-an-aggregate.md")
 }
 
 /// The files of the vouchers by the name that the guide gives them, and their text in the guide's words; and the rest of

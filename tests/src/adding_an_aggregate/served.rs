@@ -9,38 +9,14 @@ use tokio::net::TcpListener;
 use write_side::endpoint::plain;
 use write_side::{Executor, Registry, http};
 
-use super::guide::{blocks, text};
+use super::guide::text;
 use super::vouchers::Voucher;
+use crate::docs::{Step, steps};
 
 /// Where the guide's server listens.
 const GUIDES_SERVER: &str = "http://localhost:8080";
 /// Which paths there are, as the guide asks for them.
 const PATHS: &str = r#".paths | keys[] | select(startswith("/v1/voucher"))"#;
-
-/// A command at the shell, and what the guide says it prints.
-#[derive(Debug, Clone)]
-struct Step {
-    command: String,
-    printed: String,
-}
-
-/// The steps of the `console` blocks, in order.
-fn steps(guide: &str) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    for block in blocks(guide).iter().filter(|block| block.language() == "console") {
-        let text = block.text.replace("\\\n", " ");
-        let mut lines = text.lines().peekable();
-        while let Some(command) = lines.next().and_then(|line| line.strip_prefix("$ ")) {
-            let mut printed = String::new();
-            while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
-                printed.push_str(line);
-                printed.push('\n');
-            }
-            steps.push(Step { command: command.to_owned(), printed });
-        }
-    }
-    steps
-}
 
 /// A call of curl, as far as the guide uses it.
 #[derive(Debug, Default, PartialEq)]
