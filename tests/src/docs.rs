@@ -107,7 +107,7 @@ fn keys(printed: &str) -> BTreeSet<String> {
 
 /// The rows of the table of settings: the key, and the cells behind it.
 fn rows(markdown: &str) -> Vec<(String, Vec<String>)> {
-    let cells = |line: &str| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
     let section = markdown.split("\n## Settings\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
     let rows = section.lines().filter(|line| line.starts_with("| `")).map(cells);
     rows.map(|mut row| (row.remove(0).trim_matches('`').to_owned(), row)).collect()
