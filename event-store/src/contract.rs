@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     Append, AppendError, Appended, Direction, EventStore, EventType, Expected, Filter, MAX_APPEND_BYTES, NewEvent,
-    Position, RecordedEvent, StreamName, SubscriptionMessage,
+    PastTheEnd, Position, RecordedEvent, StreamName, SubscriptionMessage,
 };
 
 /// A log under test.
@@ -71,6 +71,8 @@ checks! {
     positions_follow_the_order_of_appends,
     the_whole_log_reads_in_pages,
     a_filter_lets_through_what_it_names,
+    a_reader_past_the_end_is_told,
+    a_heavy_log_is_read_in_bounded_pages,
     rivals_for_one_revision_have_one_winner,
     concurrent_appends_leave_no_gap,
     a_conflict_does_not_harm_its_neighbours,
@@ -316,6 +318,43 @@ pub async fn a_filter_lets_through_what_it_names(store: Store) -> Verdict {
         let page = store.read_all(start, &filter, 10_000).await.map_err(broken)?;
         ensure!(page.read_to >= Some(end.position), "{filter:?} read only to {:?}", page.read_to);
     }
+    Ok(())
+}
+
+/// A reader whose position the log does not have is told so, and not kept waiting for it.
+pub async fn a_reader_past_the_end_is_told(store: Store) -> Verdict {
+    let appended = append(&store, &a_stream("contract"), Expected::NoStream, events(1)).await?;
+    let beyond = Position { commit: appended.position.commit + (1 << 40), prepare: appended.position.prepare + (1 << 40) };
+    let read = store.read_all(Some(beyond), &Filter::all(), 10).await;
+    let told = matches!(&read, Err(error) if error.0.downcast_ref::<PastTheEnd>().is_some_and(|past| past.after == beyond));
+    ensure!(told, "past the end: {read:?}");
+    Ok(())
+}
+
+/// Events that are large together come in several pages, whatever the limit, and none is missing.
+pub async fn a_heavy_log_is_read_in_bounded_pages(store: Store) -> Verdict {
+    let start = store.head().await.map_err(broken)?;
+    let (category, stream) = (a_category(), "1");
+    let mut ids = Vec::new();
+    for revision in 0..40_u64 {
+        let mut event = events(1);
+        event[0].data = Bytes::from(format!("\"{}\"", "x".repeat(900_000)));
+        ids.push(event[0].id);
+        append(&store, &named(&category, stream), Expected::last(revision.checked_sub(1)), event).await?;
+    }
+    let found = all_after(&store, start, &Filter::categories([&category])).await?;
+    ensure!(found.iter().map(|event| event.id).eq(ids.iter().copied()), "{} of 40 events came back", found.len());
+    let (mut from, mut read) = (0, 0);
+    loop {
+        let page = store.read_stream(&named(&category, stream), Some(from), Direction::Forwards, 1_000).await;
+        let page = page.map_err(broken)?;
+        read += page.events.len();
+        match page.events.last() {
+            Some(last) if !page.end => from = last.revision + 1,
+            _ => break,
+        }
+    }
+    ensure!(read == 40, "{read} of 40 events came back from the stream");
     Ok(())
 }
 

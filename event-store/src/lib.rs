@@ -24,7 +24,7 @@ pub use memory::MemoryEventStore;
 pub use metadata::Metadata;
 pub use port::{
     AllPage, Append, AppendError, Appended, Direction, EventStore, Expected, MAX_APPEND_BYTES, MAX_APPEND_EVENTS,
-    ReadError, StreamPage,
+    PastTheEnd, ReadError, StreamPage,
 };
 pub use position::{InvalidPosition, Position};
 pub use postgres::PostgresEventStore;

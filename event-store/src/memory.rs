@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::port::check_limits;
 use crate::{
-    AllPage, Append, AppendError, Appended, Direction, EventStore, Filter, NewEvent, Position, ReadError,
+    AllPage, Append, AppendError, Appended, Direction, EventStore, Filter, NewEvent, PastTheEnd, Position, ReadError,
     RecordedEvent, StreamName, StreamPage,
 };
 
@@ -107,6 +107,7 @@ impl EventStore for MemoryEventStore {
 
     async fn read_all(&self, after: Option<Position>, filter: &Filter, limit: usize) -> Result<AllPage, ReadError> {
         let log = self.log.read().unwrap_or_else(PoisonError::into_inner);
+        PastTheEnd::check(log.events.last().map(|event| event.position), after)?;
         let start = after.map_or(0, |after| after.commit.saturating_add(1));
         let start = usize::try_from(start).unwrap_or(usize::MAX).min(log.events.len());
         let page = &log.events[start..start.saturating_add(limit).min(log.events.len())];

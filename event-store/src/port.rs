@@ -11,6 +11,8 @@ use crate::{Filter, NewEvent, Position, RecordedEvent, StreamName};
 pub const MAX_APPEND_BYTES: usize = 1_000_000;
 /// The most events in one append.
 pub const MAX_APPEND_EVENTS: usize = 10_000;
+/// About how many bytes of events a page has at most, whatever the limit of events.
+pub(crate) const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// What an appender expects of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -108,6 +110,29 @@ pub enum AppendError {
 #[error("the log could not be read")]
 pub struct ReadError(#[source] pub Arc<dyn std::error::Error + Send + Sync>);
 
+/// A reader stands past the end of the log: it has read another log, or this one was restored from before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the log ends at {}, but was read up to {after} before: it is another log, or was restored from a backup. What was \
+     folded from it has to be rebuilt", .head.map_or("its beginning".to_owned(), |head| head.to_string())
+)]
+pub struct PastTheEnd {
+    /// Where the log ends; `None` when it is empty.
+    pub head: Option<Position>,
+    /// Where the reader stands.
+    pub after: Position,
+}
+
+impl PastTheEnd {
+    /// Checks that a reader stands within the log.
+    pub(crate) fn check(head: Option<Position>, after: Option<Position>) -> Result<(), ReadError> {
+        match after {
+            Some(after) if Some(after) > head => Err(ReadError(Arc::new(Self { head, after }))),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Which way a stream is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -122,7 +147,7 @@ pub enum Direction {
 pub struct StreamPage {
     /// The events, in the direction of reading. Empty past the end, or when the stream has none.
     pub events: Vec<RecordedEvent>,
-    /// Whether there was nothing more in this direction.
+    /// Whether there was nothing more in this direction. A page may also end because it is heavy.
     pub end: bool,
 }
 
@@ -164,10 +189,10 @@ pub trait EventStore: Send + Sync + 'static {
     ) -> Result<StreamPage, ReadError>;
 
     /// Looks at about `limit` events of the whole log past the position `after` (`None`: from the beginning) and
-    /// returns those that pass the filter.
+    /// returns those that pass the filter. A page also ends when it is heavy, so that it fits into memory.
     ///
     /// # Errors
-    /// [`ReadError`] when the log cannot be read.
+    /// [`ReadError`] when the log cannot be read, or ends before `after` ([`PastTheEnd`]).
     async fn read_all(&self, after: Option<Position>, filter: &Filter, limit: usize) -> Result<AllPage, ReadError>;
 
     /// The position of the newest event; `None` when there is none.

@@ -1,8 +1,9 @@
 //! What an order is, and what may be done with it.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, SubsecRound as _, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -20,6 +21,11 @@ pub struct Order;
 impl Order {
     /// The most lines that an order may have.
     pub const MAX_LINES: usize = 10_000;
+    /// The largest total that an order may have, in minor units: enough for any order, and so far from the end of `i64` that
+    /// the sums of a day or a customer never come near it.
+    pub const MAX_TOTAL: i64 = 10_000_000_000_000;
+    /// The years in which an order may have been placed: those that every store and calendar can write.
+    pub const YEARS: RangeInclusive<i32> = 1..=9_999;
 }
 
 /// An order.
@@ -98,7 +104,7 @@ pub enum Refusal {
         /// How many are allowed.
         max: usize,
     },
-    /// The sum of the lines is more than 9,223,372,036,854,775,807 minor units.
+    /// The sum of the lines is more than [`Order::MAX_TOTAL`] minor units.
     #[error("line {line}, {quantity} units at {unit_price_minor}, takes the total of {subtotal_minor} out of range")]
     TotalOverflow {
         /// The line that does not fit any more, counted from 1.
@@ -109,6 +115,16 @@ pub enum Refusal {
         unit_price_minor: Price,
         /// The sum of the lines before it, in minor units.
         subtotal_minor: i64,
+    },
+    /// The order was placed in a year outside [`Order::YEARS`].
+    #[error("an order is placed in the years {first} to {last}, not at {placed_at}")]
+    ImplausibleDate {
+        /// When it was said to be placed.
+        placed_at: DateTime<Utc>,
+        /// The first year that is allowed.
+        first: i32,
+        /// The last year that is allowed.
+        last: i32,
     },
     /// Only a placed order can be confirmed.
     #[error("the order is {status}; only a placed one can be confirmed")]
@@ -210,6 +226,11 @@ impl OrderState {
 fn made(sale: Sale) -> Result<SaleMade, Refusal> {
     let total_minor = total(&sale.lines)?;
     let Sale { reference, customer, country, currency, placed_at, lines } = sale;
+    if !Order::YEARS.contains(&placed_at.year()) {
+        return Err(Refusal::ImplausibleDate { placed_at, first: *Order::YEARS.start(), last: *Order::YEARS.end() });
+    }
+    // No table keeps time finer than this, and what is folded twice has to be the same twice.
+    let placed_at = placed_at.trunc_subsecs(6);
     Ok(SaleMade { reference, customer, country, currency, placed_at, lines, total_minor })
 }
 
@@ -222,6 +243,6 @@ fn total(lines: &[OrderLine]) -> Result<i64, Refusal> {
     }
     (1..).zip(lines).try_fold(0_i64, |subtotal_minor, (line, &OrderLine { quantity, unit_price, .. })| {
         let sum = unit_price.times(quantity).and_then(|amount| subtotal_minor.checked_add(amount));
-        sum.ok_or(Refusal::TotalOverflow { line, quantity, unit_price_minor: unit_price, subtotal_minor })
+        sum.filter(|sum| *sum <= Order::MAX_TOTAL).ok_or(Refusal::TotalOverflow { line, quantity, unit_price_minor: unit_price, subtotal_minor })
     })
 }

@@ -136,20 +136,42 @@ fn an_order_has_at_most_ten_thousand_lines() {
 
 #[test]
 fn a_total_fits_or_is_refused() {
-    let most = vec![line(1, i64::MAX - 1), line(1, 1)];
-    given::<Order>([]).when(Command::Place(sale(most.clone()))).then([Placed(made(most, i64::MAX)).into()]);
+    let most = vec![line(1, Order::MAX_TOTAL - 1), line(1, 1)];
+    given::<Order>([]).when(Command::Place(sale(most.clone()))).then([Placed(made(most, Order::MAX_TOTAL)).into()]);
 
     let sum = Refusal::TotalOverflow {
         line: 2,
         quantity: quantity(2),
         unit_price_minor: price(1),
-        subtotal_minor: i64::MAX - 1,
+        subtotal_minor: Order::MAX_TOTAL - 1,
     };
-    given::<Order>([]).when(Command::Place(sale(vec![line(1, i64::MAX - 1), line(2, 1)]))).then_refused(sum);
+    given::<Order>([]).when(Command::Place(sale(vec![line(1, Order::MAX_TOTAL - 1), line(2, 1)]))).then_refused(sum);
 
     let product =
-        Refusal::TotalOverflow { line: 1, quantity: quantity(2), unit_price_minor: price(i64::MAX), subtotal_minor: 0 };
-    given::<Order>([]).when(Command::Record(sale(vec![line(2, i64::MAX)]))).then_refused(product);
+        Refusal::TotalOverflow { line: 1, quantity: quantity(2), unit_price_minor: price(Order::MAX_TOTAL), subtotal_minor: 0 };
+    given::<Order>([]).when(Command::Record(sale(vec![line(2, Order::MAX_TOTAL)]))).then_refused(product);
+}
+
+#[test]
+fn an_order_is_placed_in_a_year_that_a_calendar_knows() {
+    for (placed_at, fits) in [
+        ("0001-01-01T00:00:00Z", true),
+        ("9999-12-31T23:59:59Z", true),
+        ("+10000-01-01T00:00:00Z", false),
+        ("-0001-12-31T23:59:59Z", false),
+    ] {
+        let sale = Sale { placed_at: placed_at.parse().unwrap(), ..sale(vec![line(1, 1)]) };
+        let decided = <Order as crate::decider::Decider>::decide(&None, Command::Record(sale.clone()));
+        let refused = Err(Refusal::ImplausibleDate { placed_at: sale.placed_at, first: 1, last: 9_999 });
+        assert_eq!(decided == refused, !fits, "{placed_at}: {decided:?}");
+    }
+}
+
+#[test]
+fn time_is_kept_to_the_microsecond() {
+    let finer = Sale { placed_at: "1999-12-31T23:59:59.9999995Z".parse().unwrap(), ..sale(vec![line(1, 1)]) };
+    let kept = SaleMade { placed_at: "1999-12-31T23:59:59.999999Z".parse().unwrap(), ..made(vec![line(1, 1)], 1) };
+    given::<Order>([]).when(Command::Record(finer)).then([Recorded(kept).into()]);
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn opened_by(job: Job) -> Self {
+    pub(super) fn opened_by(job: Job) -> Self {
         let (stream, expected) = (job.append.stream.clone(), job.append.expected);
         let revision = expected.first_revision().map(|first| first.saturating_add(job.append.events.len() as u64 - 1));
         Self { stream, expected, jobs: vec![job], revision }

@@ -12,15 +12,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use sqlx::Row;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgPool, PgRow};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::port::check_limits;
+use crate::port::{MAX_PAGE_BYTES, check_limits};
 use crate::{
-    AllPage, Append, AppendError, Appended, Direction, EventStore, EventType, Filter, Position, ReadError,
+    AllPage, Append, AppendError, Appended, Direction, EventStore, EventType, Filter, PastTheEnd, Position, ReadError,
     RecordedEvent, StreamName, StreamPage,
 };
 use sequencer::Job;
@@ -62,6 +63,10 @@ impl PostgresEventStore {
     /// # Errors
     /// When the log's table cannot be read.
     pub async fn open(pool: PgPool) -> Result<Arc<Self>, sqlx::Error> {
+        let durable: String = sqlx::query_scalar("select current_setting('synchronous_commit')").fetch_one(&pool).await?;
+        if durable == "off" {
+            tracing::warn!("synchronous_commit is off in the log's database: a crash may lose what was acknowledged");
+        }
         let head = watch::Sender::new(read_head(&pool).await?);
         let (queue, jobs) = mpsc::channel(QUEUE);
         tokio::spawn(sequencer::run(pool.connect_options().as_ref().clone(), jobs, head.clone()));
@@ -109,10 +114,17 @@ impl EventStore for PostgresEventStore {
         });
         // One more than asked for tells whether there is more.
         let one_more = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
-        let rows = sqlx::query(sql).bind(stream.as_str()).bind(start).bind(one_more).fetch_all(&self.pool).await;
-        let rows = rows.map_err(unreadable)?;
-        let events = rows.iter().take(limit).map(recorded).collect::<Result<_, _>>()?;
-        Ok(StreamPage { events, end: rows.len() <= limit })
+        let mut rows = sqlx::query(sql).bind(stream.as_str()).bind(start).bind(one_more).fetch(&self.pool);
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = rows.try_next().await.map_err(unreadable)? {
+            if events.len() == limit || bytes > MAX_PAGE_BYTES {
+                return Ok(StreamPage { events, end: false });
+            }
+            let event = recorded(&row)?;
+            bytes += event.data.len() + event.metadata.len();
+            events.push(event);
+        }
+        Ok(StreamPage { events, end: true })
     }
 
     async fn read_all(&self, after: Option<Position>, filter: &Filter, limit: usize) -> Result<AllPage, ReadError> {
@@ -129,15 +141,23 @@ impl EventStore for PostgresEventStore {
         );
         let start = number(after);
         let end = start.saturating_add(i64::try_from(limit).unwrap_or(i64::MAX));
-        let rows = rows.bind(start).bind(end).bind(&filter.categories).bind(&filter.types).fetch_all(&self.pool).await;
-        let rows = rows.map_err(unreadable)?;
-        let head: i64 = rows.first().map_or(Ok(-1), |row| row.try_get("head")).map_err(unreadable)?;
-        let passing = rows.iter().filter(|row| !matches!(row.try_get("position"), Ok(None::<i64>)));
-        Ok(AllPage {
-            events: passing.map(recorded).collect::<Result<_, _>>()?,
-            read_to: position(end.min(head)).max(after),
-            at_head: end >= head,
-        })
+        let mut rows = rows.bind(start).bind(end).bind(&filter.categories).bind(&filter.types).fetch(&self.pool);
+        let (mut events, mut bytes, mut head) = (Vec::new(), 0, -1);
+        while let Some(row) = rows.try_next().await.map_err(unreadable)? {
+            head = row.try_get("head").map_err(unreadable)?;
+            if let None::<i64> = row.try_get("position").map_err(unreadable)? {
+                break;
+            }
+            let event = recorded(&row)?;
+            bytes += event.data.len() + event.metadata.len();
+            let read_to = Some(event.position);
+            events.push(event);
+            if bytes > MAX_PAGE_BYTES {
+                return Ok(AllPage { events, read_to, at_head: false });
+            }
+        }
+        PastTheEnd::check(position(head), after)?;
+        Ok(AllPage { events, read_to: position(end.min(head)), at_head: end >= head })
     }
 
     async fn head(&self) -> Result<Option<Position>, ReadError> {

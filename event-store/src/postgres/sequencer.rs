@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSeverity};
 use sqlx::{ConnectOptions, Row};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -23,6 +23,8 @@ use crate::{Append, AppendError, Appended, NewEvent, Position, StreamName};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait between two attempts to connect.
 const RECONNECT: Duration = Duration::from_millis(100);
+/// How long one attempt to connect may take.
+const CONNECT: Duration = Duration::from_secs(5);
 /// After this long without an answer a batch counts as lost.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -60,6 +62,10 @@ pub(super) async fn run(
         ("enable_seqscan", "off"),
         ("plan_cache_mode", "force_generic_plan"),
         ("jit", "off"),
+        // Whatever the database's defaults are: each statement in log.append has to see what was committed before it.
+        ("default_transaction_isolation", "read committed"),
+        // The server gives up before this side does, so that no batch waits for the lock when nobody waits for it.
+        ("statement_timeout", "25s"),
     ]);
     let mut idle: Vec<Link> = (0..LANES).map(|_| Link { options: options.clone(), connection: None, doubts: 0 }).collect();
     let mut lanes = FuturesUnordered::new();
@@ -81,7 +87,7 @@ pub(super) async fn run(
             let head = &head;
             lanes.push(async move {
                 let mut again = VecDeque::new();
-                write(&mut link, entries, &mut again, head).await;
+                write(&mut link, entries, &mut again, head, Instant::now() + PATIENCE).await;
                 (link, streams, again)
             });
         }
@@ -108,76 +114,69 @@ struct Outcome {
     first_position: Option<u64>,
 }
 
-/// Writes a batch and answers its appends. What has to be decided anew goes back to the front of the queue.
+/// Writes a batch and answers its appends, at the latest soon after `give_up`. What has to be decided anew goes to `again`.
 async fn write(
     link: &mut Link,
     mut entries: Vec<Entry>,
-    queue: &mut VecDeque<Job>,
+    again: &mut VecDeque<Job>,
     head: &watch::Sender<Option<Position>>,
+    give_up: Instant,
 ) {
-    let give_up = Instant::now() + PATIENCE;
-    loop {
-        let lost = match link.send(&entries).await {
+    // Once an answer was lost, no later refusal says that nothing was written.
+    let mut may_be_written = false;
+    while !entries.is_empty() {
+        let error = match link.send(&entries).await {
             Ok(outcomes) => {
-                // From the back, so that what returns to the front of the queue keeps its order.
-                for (entry, outcome) in entries.into_iter().zip(outcomes).rev() {
-                    settle(link, entry, outcome, queue, head).await;
+                for (entry, outcome) in entries.into_iter().zip(outcomes) {
+                    settle(link, entry, outcome, again, head).await;
                 }
                 return;
             }
-            Err(Failure::Refused(error)) if entries.len() > 1 => {
+            Err(Failure::Refused(error)) if entries.len() > 1 && !may_be_written => {
                 // One entry may be at fault; its neighbours are not to suffer.
                 tracing::warn!(error = %error, entries = entries.len(), "a batch was refused; writing its entries one by one");
                 for entry in entries {
-                    Box::pin(write(link, vec![entry], queue, head)).await;
+                    Box::pin(write(link, vec![entry], again, head, give_up)).await;
                 }
                 return;
             }
-            Err(Failure::Refused(error)) => {
-                entries.into_iter().flat_map(|entry| entry.jobs).for_each(|job| {
-                    job.answer(Err(AppendError::Unavailable(error.clone())));
-                });
-                return;
+            Err(Failure::Refused(error)) => return fail(entries, may_be_written, error),
+            Err(Failure::NotSent(error)) => error,
+            Err(Failure::Lost(error)) => {
+                may_be_written = true;
+                entries = apart(entries, again, &error);
+                error
             }
-            Err(Failure::NotSent(error)) => (error, false),
-            Err(Failure::Lost(error)) => (error, true),
         };
-        let (error, may_be_written) = lost;
-        tracing::warn!(error = %error, may_be_written, "the connection to the log broke; mending it");
-        if may_be_written {
-            // Only a frozen expectation lets the log recognise what it already has.
-            for entry in &mut entries {
-                let frozen = |job: &Job| job.append.expected.first_revision().is_some();
-                let whole_entry = entry.jobs.iter().all(frozen);
-                if !whole_entry {
-                    let (again, unknown) = std::mem::take(&mut entry.jobs).into_iter().partition(frozen);
-                    entry.jobs = again;
-                    let unknown: Vec<Job> = unknown;
-                    unknown.into_iter().for_each(|job| job.answer(Err(AppendError::Unknown(error.clone()))));
-                }
-            }
-            // Each append on its own from here on: a shared entry stands for its first append only.
-            entries = entries.into_iter().flat_map(|entry| entry.jobs).fold(Vec::new(), |mut alone, job| {
-                if alone.iter().any(|entry: &Entry| entry.stream == job.append.stream) {
-                    queue.push_front(job);
-                } else {
-                    let mut single = VecDeque::from([job]);
-                    alone.extend(batch::plan(&mut single, &HashSet::new()));
-                }
-                alone
-            });
-        }
-        if entries.is_empty() {
-            return;
-        }
         if Instant::now() >= give_up {
-            let failure =
-                |error| if may_be_written { AppendError::Unknown(error) } else { AppendError::Unavailable(error) };
-            entries.into_iter().flat_map(|entry| entry.jobs).for_each(|job| job.answer(Err(failure(error.clone()))));
-            return;
+            return fail(entries, may_be_written, error);
         }
+        tracing::warn!(error = %error, may_be_written, "the connection to the log broke; mending it");
         tokio::time::sleep(RECONNECT).await;
     }
+}
+
+/// Answers that a batch could not be written, or is not known to be.
+fn fail(entries: Vec<Entry>, may_be_written: bool, error: Arc<sqlx::Error>) {
+    for job in entries.into_iter().flat_map(|entry| entry.jobs) {
+        let error = error.clone();
+        job.answer(Err(if may_be_written { AppendError::Unknown(error) } else { AppendError::Unavailable(error) }));
+    }
+}
+
+/// What of a batch whose answer was lost is sent again: each append on its own, for a shared entry stands for its first
+/// append only, and only those that the log recognises when it has them, by a frozen expectation. The rest is answered.
+fn apart(entries: Vec<Entry>, again: &mut VecDeque<Job>, error: &Arc<sqlx::Error>) -> Vec<Entry> {
+    let mut alone = Vec::new();
+    for entry in entries {
+        let frozen = |job: &Job| job.append.expected.first_revision().is_some();
+        let (frozen, unknown): (Vec<Job>, Vec<Job>) = entry.jobs.into_iter().partition(frozen);
+        unknown.into_iter().for_each(|job| job.answer(Err(AppendError::Unknown(error.clone()))));
+        let mut frozen = frozen.into_iter();
+        alone.extend(frozen.next().map(Entry::opened_by));
+        again.extend(frozen);
+    }
+    alone
 }
 
 /// Answers the appends of an entry.
@@ -185,7 +184,7 @@ async fn settle(
     link: &mut Link,
     entry: Entry,
     outcome: Outcome,
-    queue: &mut VecDeque<Job>,
+    again: &mut VecDeque<Job>,
     head: &watch::Sender<Option<Position>>,
 ) {
     let Entry { stream, jobs, .. } = entry;
@@ -212,7 +211,7 @@ async fn settle(
         job.answer(answer);
     }
     // The others stood on the first. They are decided on what is there.
-    jobs.rev().for_each(|job| queue.push_front(job));
+    again.extend(jobs);
 }
 
 /// Why a batch has no outcome.
@@ -240,7 +239,7 @@ impl Link {
     async fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.options.connect().await?,
+            None => tokio::time::timeout(CONNECT, self.options.connect()).await.unwrap_or_else(|_| Err(timed_out()))?,
         };
         Ok(self.connection.insert(connection))
     }
@@ -254,11 +253,11 @@ impl Link {
                 Ok(Ok(outcomes)) => return Ok(outcomes),
                 Ok(Err(error)) if !look_for_new && is_taken(&error) => self.doubts = DOUBTS,
                 Ok(Err(error)) => break error,
-                Err(_) => break sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
+                Err(_) => break timed_out(),
             }
         };
-        // A shutdown of the server comes as an answer too, and means that the transaction was rolled back.
-        let refused = matches!(&error, sqlx::Error::Database(answer) if !closes_connection(answer.as_ref()));
+        // An error rolls the transaction back. A fatal one ends the backend, and may come after the commit.
+        let refused = matches!(&error, sqlx::Error::Database(answer) if is_plain(answer.as_ref()));
         if refused {
             return Err(Failure::Refused(Arc::new(error)));
         }
@@ -296,9 +295,14 @@ fn is_taken(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(answer) if answer.is_unique_violation())
 }
 
-/// Class 57 says that the server shuts down or the backend was terminated.
-fn closes_connection(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.code().is_some_and(|code| code.starts_with("57P"))
+/// Whether the server said no and goes on.
+fn is_plain(answer: &dyn sqlx::error::DatabaseError) -> bool {
+    let severity = answer.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::severity);
+    matches!(severity, Some(PgSeverity::Error))
+}
+
+fn timed_out() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
 async fn append(
