@@ -324,9 +324,11 @@ pub async fn a_filter_lets_through_what_it_names(store: Store) -> Verdict {
 /// A reader whose position the log does not have is told so, and not kept waiting for it.
 pub async fn a_reader_past_the_end_is_told(store: Store) -> Verdict {
     let appended = append(&store, &a_stream("contract"), Expected::NoStream, events(1)).await?;
-    let beyond = Position { commit: appended.position.commit + (1 << 40), prepare: appended.position.prepare + (1 << 40) };
+    let beyond =
+        Position { commit: appended.position.commit + (1 << 40), prepare: appended.position.prepare + (1 << 40) };
     let read = store.read_all(Some(beyond), &Filter::all(), 10).await;
-    let told = matches!(&read, Err(error) if error.0.downcast_ref::<PastTheEnd>().is_some_and(|past| past.after == beyond));
+    let told =
+        matches!(&read, Err(error) if error.0.downcast_ref::<PastTheEnd>().is_some_and(|past| past.after == beyond));
     ensure!(told, "past the end: {read:?}");
     Ok(())
 }

@@ -6,12 +6,12 @@
 mod line;
 mod lines;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -21,6 +21,7 @@ use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::io::AsyncRead;
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 use write_side::{Envelope, Executor, Registry};
 
@@ -172,7 +173,7 @@ pub(crate) async fn run(
     }
     bar.finish_and_clear();
     faults.sort_by_key(|fault| fault.line);
-    let position = *importer.position.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let position = *importer.position.lock().unwrap_or_else(PoisonError::into_inner);
     let seconds = start.elapsed().as_secs_f64();
     Ok(Summary { lines: count.load(Ordering::Relaxed), done, faults, faulty, seconds, fold_seconds: 0.0, position })
 }
@@ -194,12 +195,15 @@ pub(crate) async fn fold(shop: &Shop, position: Option<Position>, progress: bool
     Ok(start.elapsed().as_secs_f64())
 }
 
+/// What became of a line or a command: done, or why not.
+type Outcome = Result<(), String>;
+
 struct Importer<'a> {
     executor: &'a Executor,
     registry: &'a Registry,
     source: Uuid,
-    /// The customers that this run has seen to already.
-    customers: Mutex<HashSet<Uuid>>,
+    /// What became of the customers of this run.
+    customers: Mutex<HashMap<Uuid, Arc<OnceCell<Outcome>>>>,
     /// The highest position that was answered.
     position: Mutex<Option<Position>>,
 }
@@ -214,23 +218,26 @@ const PATIENCE: [Duration; 5] = [
 ];
 
 impl Importer<'_> {
+    fn customer(&self, id: Uuid) -> Arc<OnceCell<Outcome>> {
+        self.customers.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default().clone()
+    }
+
     /// Executes the commands of a line in order. The inner error is the line's fault, the outer one the log's.
-    async fn execute(&self, steps: Vec<Step>) -> anyhow::Result<Result<(), String>> {
+    async fn execute(&self, steps: Vec<Step>) -> anyhow::Result<Outcome> {
         for step in steps {
-            if let Some(customer) = step.once {
-                let mut customers = self.customers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if !customers.insert(customer) {
-                    continue;
-                }
-            }
-            if let Err(problem) = self.step(&step).await? {
+            let executed = match step.once {
+                // Lines that ask for the same wait for the one that came first, and share its fault.
+                Some(customer) => self.customer(customer).get_or_try_init(|| self.step(&step)).await?.clone(),
+                None => self.step(&step).await?,
+            };
+            if let Err(problem) = executed {
                 return Ok(Err(problem));
             }
         }
         Ok(Ok(()))
     }
 
-    async fn step(&self, step: &Step) -> anyhow::Result<Result<(), String>> {
+    async fn step(&self, step: &Step) -> anyhow::Result<Outcome> {
         let Some(aggregate) = self.registry.get(step.category) else {
             return Ok(Err(format!("there is no aggregate of the category {}", step.category)));
         };
@@ -245,8 +252,8 @@ impl Importer<'_> {
             let answer = aggregate.execute(self.executor, &step.id, step.command, &step.body, &envelope).await;
             let failure = match answer {
                 Ok(answer) => {
-                    let mut position = self.position.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    *position = (*position).max(Some(answer.position));
+                    let mut position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
+                    *position = (*position).max(answer.position);
                     return Ok(Ok(()));
                 }
                 Err(failure) => failure,
@@ -257,7 +264,7 @@ impl Importer<'_> {
             let Some(wait) = waits.next() else {
                 return Err(anyhow::Error::from(failure).context("the log failed; run the same import again to go on"));
             };
-            tracing::warn!(error = %failure, "the log failed; trying again");
+            tracing::warn!(error = %failure, "a command could not be executed yet; trying again");
             tokio::time::sleep(*wait).await;
         }
     }

@@ -29,8 +29,16 @@ use postgres::PrivatePostgres;
 use shop::Shop;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    let cli = Cli::parse();
+async fn main() -> ExitCode {
+    run(Cli::parse()).await.unwrap_or_else(|error| {
+        // With everything behind it, on one line, and without a backtrace: it is for whoever typed the command.
+        let told = writeln!(io::stderr(), "error: {error:#}");
+        drop(told);
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let serve_flags = match &cli.command {
         Command::Serve(flags) => Some(flags),
         _ => None,
@@ -63,7 +71,10 @@ async fn with_shop<T>(config: &Config, work: impl AsyncFnOnce(&Shop) -> anyhow::
     worked.and_then(|result| closed.map(|()| result))
 }
 
-/// Imports and folds what was imported. Exit code 2 says that `--strict` stopped at a fault.
+/// The exit code that says that `--strict` stopped an import at a fault. 2 is that of a wrong command line.
+const FAULTY: u8 = 3;
+
+/// Imports and folds what was imported.
 async fn run_import(config: &Config, wanted: &cli::Import) -> anyhow::Result<ExitCode> {
     let mut stop = signals::stop()?;
     let options = import::Options {
@@ -90,7 +101,7 @@ async fn run_import(config: &Config, wanted: &cli::Import) -> anyhow::Result<Exi
     } else {
         print(&summary.to_string())?;
     }
-    Ok(if options.strict && summary.faulty > 0 { ExitCode::from(2) } else { ExitCode::SUCCESS })
+    Ok(if options.strict && summary.faulty > 0 { ExitCode::from(FAULTY) } else { ExitCode::SUCCESS })
 }
 
 async fn import_and_fold(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use event_store::{EventStore, MemoryEventStore, PostgresEventStore};
-use projections::runtime;
+use projections::{Projector, runtime};
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::sync::watch;
@@ -19,6 +19,9 @@ use crate::postgres::PrivatePostgres;
 
 /// How long a start waits for a database that is not there yet.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long a projector that panicked rests.
+const RESTART: Duration = Duration::from_secs(5);
 
 /// What a process works with.
 pub(crate) struct Shop {
@@ -100,7 +103,7 @@ impl Shop {
         let mut projectors = JoinSet::new();
         for model in projections::read_models() {
             let (context, stop) = (self.projections.clone(), stop.clone());
-            projectors.spawn(async move { model.run(context, stop).await });
+            projectors.spawn(supervise(model, context, stop));
         }
         projectors
     }
@@ -118,6 +121,18 @@ impl Shop {
         match postgres {
             Some(postgres) => Ok(postgres.stop().await?),
             None => Ok(()),
+        }
+    }
+}
+
+/// Runs a projector, and runs it again should it panic: a fault in one read model is no reason to stop it unseen.
+async fn supervise(model: Arc<dyn Projector>, context: runtime::Context, mut stop: watch::Receiver<bool>) {
+    loop {
+        let (runner, with, until) = (model.clone(), context.clone(), stop.clone());
+        let Err(error) = tokio::spawn(async move { runner.run(with, until).await }).await else { return };
+        tracing::error!(read_model = model.name(), %error, "a projector panicked; running it again");
+        if tokio::time::timeout(RESTART, stop.wait_for(|stop| *stop)).await.is_ok() {
+            return;
         }
     }
 }

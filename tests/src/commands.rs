@@ -281,6 +281,71 @@ async fn an_order_gets_the_price_of_the_catalogue() {
 }
 
 #[tokio::test]
+async fn a_retry_gets_its_answer_though_the_product_is_gone() {
+    let database = Database::create().await;
+    let server = Server::start(&database).await;
+    server.done("/v1/product/A/list", json!({ "name": "Tea", "price": { "minor": 420, "currency": "GBP" } })).await;
+    let path = format!("/v1/order/{}/place", Uuid::now_v7());
+    let send = async || {
+        let body = json!({ "country": "EIRE", "currency": "GBP", "lines": [{ "sku": "A", "quantity": 2 }] });
+        let response = server.command(&path, &body).header("Idempotency-Key", "k").send().await.unwrap();
+        (response.status().as_u16(), response.bytes().await.unwrap())
+    };
+    let first = send().await;
+    assert_eq!(first.0, 201);
+    // Neither another price nor no price at all changes what was answered.
+    server.done("/v1/product/A/change-price", json!({ "price": { "minor": 500, "currency": "GBP" } })).await;
+    assert_eq!(send().await, first);
+    server.done("/v1/product/A/discontinue", json!({ "reason": "no more leaves" })).await;
+    assert_eq!(send().await, first);
+    assert_eq!(database.number("select count(*) from log.events where type = 'OrderPlaced'").await, 1);
+}
+
+#[tokio::test]
+async fn a_command_with_nothing_to_do_is_done_at_once() {
+    let database = Database::create().await;
+    let server = Server::start(&database).await;
+    let adjusted = server.done("/v1/stock/NEW/adjust", json!({ "counted": 0, "reason": "a count" })).await;
+    assert_eq!(adjusted, json!({ "stream": "stock-NEW", "revision": null, "position": null, "events": [] }));
+    assert_eq!(database.log_length().await, 0);
+}
+
+#[tokio::test]
+async fn no_order_is_so_large_or_so_old_that_a_read_model_stops() {
+    let database = Database::create().await;
+    let server = Server::start(&database).await;
+    let record = async |price: i64, placed_at: &str| {
+        let mut body = sale("A");
+        body["lines"] = json!([{ "sku": "A", "quantity": 1, "unit_price_minor": price }]);
+        body["placed_at"] = json!(placed_at);
+        status_and_json(server.command(&format!("/v1/order/{}/record", Uuid::now_v7()), &body).send().await.unwrap())
+            .await
+    };
+    for (price, placed_at, kind) in [
+        (i64::MAX, "2010-12-01T08:26:00Z", "total-overflow"),
+        (10_000_000_000_001, "2010-12-01T08:26:00Z", "total-overflow"),
+        (1, "-5000-01-01T00:00:00Z", "implausible-date"),
+    ] {
+        let (status, problem) = record(price, placed_at).await;
+        assert_eq!((status, problem["type"].clone()), (422, json!(format!("/problems/order/{kind}"))), "{problem}");
+    }
+    // The largest and the oldest there are, several times on one day.
+    let mut last = Value::Null;
+    for _ in 0..5 {
+        let (status, answer) = record(10_000_000_000_000, "0001-01-01T00:00:00Z").await;
+        assert_eq!(status, 201, "{answer}");
+        last = answer["position"].clone();
+    }
+    let query = r#"{ salesSummary(currency: "GBP") { revenue { minor } } topProducts(by: REVENUE, currency: "GBP") { revenue { minor } } orders { totalCount } }"#;
+    let found = server.query(query, json!({}), last.as_str()).await;
+    assert_eq!(found["salesSummary"]["revenue"]["minor"], json!(50_000_000_000_000_i64));
+    assert_eq!(
+        (&found["topProducts"][0]["revenue"], &found["orders"]["totalCount"]),
+        (&found["salesSummary"]["revenue"], &json!(5))
+    );
+}
+
+#[tokio::test]
 async fn a_command_and_then_a_query_see_the_same_shop() {
     let database = Database::create().await;
     let server = Server::start(&database).await;

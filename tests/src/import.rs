@@ -157,7 +157,7 @@ async fn strict_stops_at_the_first_fault_and_says_so() {
         "{\"kind\":\"stock\",\"sku\":\"A\",\"quantity\":1}\nnonsense\n{\"kind\":\"stock\",\"sku\":\"B\",\"quantity\":1}\n",
     );
     let output = database.run(&["import", "--strict", "--in-flight", "1", path(&file)]).await;
-    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.status.code(), Some(3));
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(printed.contains("line 2: not a line of a history"), "{printed}");
     assert_eq!(database.log_length().await, 1);

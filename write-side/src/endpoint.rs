@@ -256,11 +256,17 @@ impl<E: Endpoint> Aggregate for Serves<E> {
         let name = self.names.get(command).copied().ok_or_else(unknown)?;
         let id: <E::Decider as Decider>::Id = id.parse()?;
         let wire: E::Wire = wire::read(name, body)?;
-        let command = E::prepare(wire, executor, envelope.now).await.map_err(|error| match error {
-            PrepareError::Refused { detail, figures } => Failure::Refused { category, detail, figures },
-            PrepareError::Load(error) => Failure::Execute(error.into()),
-            PrepareError::Stream(error) => Failure::Execute(error.into()),
-        })?;
+        let command = match E::prepare(wire, executor, envelope.now).await {
+            Ok(command) => command,
+            Err(PrepareError::Refused { detail, figures }) => {
+                // What was to be had when the command was first sent may be gone; its answer is not.
+                let earlier = executor.earlier::<E::Decider>(&id, envelope).await;
+                let earlier = earlier.map_err(|error| told(category, error))?;
+                return earlier.ok_or(Failure::Refused { category, detail, figures });
+            }
+            Err(PrepareError::Load(error)) => return Err(Failure::Execute(error.into())),
+            Err(PrepareError::Stream(error)) => return Err(Failure::Execute(error.into())),
+        };
         executor.execute::<E::Decider>(&id, command, envelope).await.map_err(|error| told(category, error))
     }
 

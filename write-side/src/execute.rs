@@ -27,11 +27,11 @@ pub const MAX_ATTEMPTS: u32 = 20;
 pub struct Answer {
     /// The aggregate's stream.
     pub stream: String,
-    /// The revision of the stream's last event as of this command.
-    pub revision: u64,
+    /// The revision of the stream's last event as of this command; `null` when there was nothing to do and nothing there.
+    pub revision: Option<u64>,
     /// The position of that event in the log, to be given back as `Storefold-After`.
-    #[schemars(with = "String")]
-    pub position: Position,
+    #[schemars(with = "Option<String>")]
+    pub position: Option<Position>,
     /// The events that the command led to; none when there was nothing to do.
     pub events: Vec<EventRef>,
 }
@@ -62,7 +62,7 @@ pub enum ExecuteError<R: std::error::Error + 'static> {
     #[error(transparent)]
     Refused(R),
     /// The aggregate is not as the sender presumed.
-    #[error("the aggregate is not as presumed: its last revision is {actual:?}")]
+    #[error("the aggregate is not as presumed: {}", revision_in_words(*.actual))]
     PreconditionFailed {
         /// Its last revision; `None` when nothing has happened to it.
         actual: Option<u64>,
@@ -126,6 +126,21 @@ impl Executor {
         &*self.store
     }
 
+    /// What this command led to, if it was executed before.
+    ///
+    /// # Errors
+    /// [`ExecuteError::KeyReused`], or that the stream cannot be read.
+    pub async fn earlier<D: Decider>(
+        &self,
+        id: &D::Id,
+        envelope: &Envelope,
+    ) -> Result<Option<Answer>, ExecuteError<D::Refusal>> {
+        let mut earlier = Earlier::new(envelope);
+        let stream = stream_of::<D>(id)?;
+        Loaded::<D>::nothing().advance(self.store(), &stream, Until::Now, |past| earlier.look_at(past)).await?;
+        earlier.answer()
+    }
+
     /// Executes a command and answers when its events are durable.
     ///
     /// # Errors
@@ -156,18 +171,16 @@ impl Executor {
             let decided = match D::decide(&loaded.state, command.clone()) {
                 Ok(events) => events,
                 // What was presumed may be wrong; the stream is asked before the answer is no.
-                Err(_) if presumed_new => {
-                    presumed_new = false;
-                    continue;
-                }
+                Err(_) if std::mem::take(&mut presumed_new) => continue,
                 Err(refusal) => return Err(ExecuteError::Refused(refusal)),
             };
             if decided.is_empty() {
-                if let Some((revision, position)) = loaded.revision.zip(loaded.position) {
-                    return Ok(Answer { stream: stream.to_string(), revision, position, events: Vec::new() });
+                // Before it is said that nothing is to be done, the stream is asked.
+                if std::mem::take(&mut presumed_new) {
+                    continue;
                 }
-                presumed_new = false;
-                continue;
+                let Loaded { revision, position, .. } = loaded;
+                return Ok(Answer { stream: stream.to_string(), revision, position, events: Vec::new() });
             }
             let events = decided.iter().enumerate().map(|(index, event)| to_store(event, index, envelope));
             let events = events.collect::<Result<Vec<_>, _>>()?;
@@ -249,11 +262,11 @@ impl<'a> Earlier<'a> {
         self.reused |= metadata.command_hash != self.envelope.fingerprint;
         let answer = self.found.get_or_insert_with(|| Answer {
             stream: recorded.stream.to_string(),
-            revision: recorded.revision,
-            position: recorded.position,
+            revision: None,
+            position: None,
             events: Vec::new(),
         });
-        (answer.revision, answer.position) = (recorded.revision, recorded.position);
+        (answer.revision, answer.position) = (Some(recorded.revision), Some(recorded.position));
         answer.events.push(EventRef {
             id: recorded.id,
             event_type: recorded.event_type.to_string(),
@@ -264,6 +277,10 @@ impl<'a> Earlier<'a> {
     fn answer<R: std::error::Error>(self) -> Result<Option<Answer>, ExecuteError<R>> {
         if self.reused { Err(ExecuteError::KeyReused) } else { Ok(self.found) }
     }
+}
+
+fn revision_in_words(revision: Option<u64>) -> String {
+    revision.map_or("nothing has happened to it".to_owned(), |revision| format!("its last revision is {revision}"))
 }
 
 /// How long to wait after a conflict: nothing after the first, then at random up to 2 ms, 4 ms, … 32 ms.
@@ -306,8 +323,8 @@ fn answer(stream: &StreamName, appended: Appended, names: Vec<(Uuid, String)>) -
     let events = (first..).zip(names).map(|(revision, (id, event_type))| EventRef { id, event_type, revision });
     Answer {
         stream: stream.to_string(),
-        revision: appended.revision,
-        position: appended.position,
+        revision: Some(appended.revision),
+        position: Some(appended.position),
         events: events.collect(),
     }
 }

@@ -243,6 +243,11 @@ fn total(lines: &[OrderLine]) -> Result<i64, Refusal> {
     }
     (1..).zip(lines).try_fold(0_i64, |subtotal_minor, (line, &OrderLine { quantity, unit_price, .. })| {
         let sum = unit_price.times(quantity).and_then(|amount| subtotal_minor.checked_add(amount));
-        sum.filter(|sum| *sum <= Order::MAX_TOTAL).ok_or(Refusal::TotalOverflow { line, quantity, unit_price_minor: unit_price, subtotal_minor })
+        sum.filter(|sum| *sum <= Order::MAX_TOTAL).ok_or(Refusal::TotalOverflow {
+            line,
+            quantity,
+            unit_price_minor: unit_price,
+            subtotal_minor,
+        })
     })
 }

@@ -147,8 +147,12 @@ fn a_total_fits_or_is_refused() {
     };
     given::<Order>([]).when(Command::Place(sale(vec![line(1, Order::MAX_TOTAL - 1), line(2, 1)]))).then_refused(sum);
 
-    let product =
-        Refusal::TotalOverflow { line: 1, quantity: quantity(2), unit_price_minor: price(Order::MAX_TOTAL), subtotal_minor: 0 };
+    let product = Refusal::TotalOverflow {
+        line: 1,
+        quantity: quantity(2),
+        unit_price_minor: price(Order::MAX_TOTAL),
+        subtotal_minor: 0,
+    };
     given::<Order>([]).when(Command::Record(sale(vec![line(2, Order::MAX_TOTAL)]))).then_refused(product);
 }
 

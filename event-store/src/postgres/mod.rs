@@ -63,7 +63,8 @@ impl PostgresEventStore {
     /// # Errors
     /// When the log's table cannot be read.
     pub async fn open(pool: PgPool) -> Result<Arc<Self>, sqlx::Error> {
-        let durable: String = sqlx::query_scalar("select current_setting('synchronous_commit')").fetch_one(&pool).await?;
+        let durable: String =
+            sqlx::query_scalar("select current_setting('synchronous_commit')").fetch_one(&pool).await?;
         if durable == "off" {
             tracing::warn!("synchronous_commit is off in the log's database: a crash may lose what was acknowledged");
         }
@@ -145,7 +146,8 @@ impl EventStore for PostgresEventStore {
         let (mut events, mut bytes, mut head) = (Vec::new(), 0, -1);
         while let Some(row) = rows.try_next().await.map_err(unreadable)? {
             head = row.try_get("head").map_err(unreadable)?;
-            if let None::<i64> = row.try_get("position").map_err(unreadable)? {
+            let none_passed = row.try_get::<Option<i64>, _>("position").map_err(unreadable)?.is_none();
+            if none_passed {
                 break;
             }
             let event = recorded(&row)?;

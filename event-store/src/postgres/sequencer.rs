@@ -67,7 +67,8 @@ pub(super) async fn run(
         // The server gives up before this side does, so that no batch waits for the lock when nobody waits for it.
         ("statement_timeout", "25s"),
     ]);
-    let mut idle: Vec<Link> = (0..LANES).map(|_| Link { options: options.clone(), connection: None, doubts: 0 }).collect();
+    let mut idle: Vec<Link> =
+        (0..LANES).map(|_| Link { options: options.clone(), connection: None, doubts: 0 }).collect();
     let mut lanes = FuturesUnordered::new();
     let mut busy = HashSet::new();
     let mut queue = VecDeque::new();

@@ -55,6 +55,30 @@ pub enum ProjectionError {
         /// The read model.
         name: String,
     },
+    /// A newer release has built this read model, and keeps it.
+    #[error("{name} is live in version {live}; this release knows version {known} and leaves it alone")]
+    Outdated {
+        /// The read model.
+        name: String,
+        /// The version that readers see.
+        live: i32,
+        /// The version of this program.
+        known: i32,
+    },
+    /// The projector of this read model stands still.
+    #[error("the projector of {name} stands still: {error}")]
+    StandsStill {
+        /// The read model.
+        name: String,
+        /// Why.
+        error: String,
+    },
+    /// The log ends before what the live tables have folded already.
+    #[error("the log ends before the checkpoint of {name}; it is another log, or was restored from a backup")]
+    LogWentBack {
+        /// The read model.
+        name: String,
+    },
     /// Another process is rebuilding this read model.
     #[error("another process is rebuilding {name}; wait for it to end")]
     Rebuilding {

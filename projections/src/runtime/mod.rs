@@ -51,7 +51,12 @@ pub struct Context {
 /// # Errors
 /// When the database cannot be reached.
 pub async fn pool(options: &PgConnectOptions) -> Result<PgPool, sqlx::Error> {
-    let options = options.clone().application_name("storefold projections").options([("synchronous_commit", "off")]);
+    let options = options.clone().application_name("storefold projections").options([
+        ("synchronous_commit", "off"),
+        // A process that is frozen in the middle of a batch must not keep the others from taking over.
+        ("idle_in_transaction_session_timeout", "8s"),
+        ("client_connection_check_interval", "5s"),
+    ]);
     PgPoolOptions::new().max_connections(16).test_before_acquire(false).connect_with(options).await
 }
 
@@ -100,8 +105,8 @@ pub trait Projector: Send + Sync {
     /// Waits until the live generation has folded what stands at `position`.
     ///
     /// # Errors
-    /// When the database cannot be read.
-    async fn reached(&self, context: &Context, position: Position) -> Result<(), sqlx::Error>;
+    /// When its projector stands still, or the database cannot be read.
+    async fn reached(&self, context: &Context, position: Position) -> Result<(), ProjectionError>;
 }
 
 /// A read model as a [`Projector`].
@@ -137,7 +142,7 @@ impl<M: ReadModel> Projector for Runs<M> {
         rebuild::rebuild::<M>(context, progress).await
     }
 
-    async fn reached(&self, context: &Context, position: Position) -> Result<(), sqlx::Error> {
+    async fn reached(&self, context: &Context, position: Position) -> Result<(), ProjectionError> {
         projector::reached(context, M::NAME, position).await
     }
 }

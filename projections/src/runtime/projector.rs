@@ -30,7 +30,10 @@ pub(super) async fn run<M: ReadModel>(context: Context, mut stop: watch::Receive
                     tracing::debug!("another process leads; standing by");
                     wait = STANDBY;
                 }
-                ProjectionError::Rebuilding { .. } => wait = STANDBY,
+                ProjectionError::Rebuilding { .. } | ProjectionError::Outdated { .. } => {
+                    tracing::debug!(%error, "standing by");
+                    wait = STANDBY;
+                }
                 _ => {
                     tracing::error!(error = chain(&error), "the projector stands still; trying again");
                     if let Ok(Some(live)) = generations::live(&context.pool, M::NAME).await {
@@ -53,7 +56,10 @@ pub(super) async fn run<M: ReadModel>(context: Context, mut stop: watch::Receive
 async fn follow<M: ReadModel>(context: &Context) -> Result<std::convert::Infallible, ProjectionError> {
     let name = M::NAME;
     let mut generation = live(&context.pool, name).await?;
-    if generation.version != M::VERSION {
+    if generation.version > M::VERSION {
+        return Err(ProjectionError::Outdated { name: name.to_owned(), live: generation.version, known: M::VERSION });
+    }
+    if generation.version < M::VERSION {
         tracing::info!(from = generation.version, to = M::VERSION, "the read model has a new version; building it");
         rebuild::rebuild::<M>(context, &|_| {}).await?;
         generation = live(&context.pool, name).await?;
@@ -75,12 +81,16 @@ async fn follow<M: ReadModel>(context: &Context) -> Result<std::convert::Infalli
 }
 
 /// Waits until the live generation has folded what stands at `position`.
-pub(super) async fn reached(context: &Context, name: &str, position: Position) -> Result<(), sqlx::Error> {
+pub(super) async fn reached(context: &Context, name: &str, position: Position) -> Result<(), ProjectionError> {
     let mut moved = context.moved.subscribe();
     loop {
         let live = generations::live(&context.pool, name).await?;
-        if live.is_some_and(|live| live.checkpoint >= Some(position)) {
-            return Ok(());
+        match live {
+            Some(live) if live.checkpoint >= Some(position) => return Ok(()),
+            Some(Generation { error: Some(error), .. }) => {
+                return Err(ProjectionError::StandsStill { name: name.to_owned(), error });
+            }
+            _ => {}
         }
         // In this process the projector says it; another process is asked now and then.
         let _ = tokio::time::timeout(Duration::from_millis(50), moved.changed()).await;

@@ -18,6 +18,9 @@ const CLOSE: (u64, usize) = (1_000, 100);
 /// How long the switch waits for readers before it lets them go first and tries again.
 const SWITCH_PATIENCE: &str = "set local lock_timeout = '500ms'";
 
+/// How long the switch stands back for a long query.
+const GIVE_WAY: Duration = Duration::from_secs(1);
+
 /// How far a rebuild is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -65,6 +68,10 @@ pub(super) async fn rebuild<M: ReadModel>(
     if !generations::claim_rebuild(&mut claim, M::NAME).await? {
         return Err(ProjectionError::Rebuilding { name: M::NAME.to_owned() });
     }
+    let live = generations::live(&mut claim, M::NAME).await?.map_or(M::VERSION, |live| live.version);
+    if live > M::VERSION {
+        return Err(ProjectionError::Outdated { name: M::NAME.to_owned(), live, known: M::VERSION });
+    }
     generations::sweep(&mut claim, M::NAME).await?;
     let (tables, checkpoint, events) = fold_log::<M>(context, progress).await?;
     progress(Progress { phase: Phase::Loading, events, of: None });
@@ -75,7 +82,10 @@ pub(super) async fn rebuild<M: ReadModel>(
     loop {
         match switch::<M>(context, &mut claim, &shadow).await {
             Err(ProjectionError::Database(error)) if is_lock_timeout(&error) => {
-                tracing::debug!("a long query holds the views; letting it finish");
+                tracing::info!("a long query holds the views; letting it go first");
+                tokio::time::sleep(GIVE_WAY).await;
+                // Committed on its own, so that the next attempt has little to fold while it holds the projector.
+                catch_up::<M>(context, &mut claim, &mut shadow, progress).await?;
             }
             other => break other?,
         }
@@ -180,7 +190,8 @@ async fn switch<M: ReadModel>(
     let mut shadow = shadow.clone();
     while shadow.checkpoint < live.checkpoint {
         let page = context.store.read_all(shadow.checkpoint, &filter, PAGE).await?;
-        let Some(to) = page.read_to.filter(|to| Some(*to) > shadow.checkpoint) else { break };
+        let to = page.read_to.filter(|to| Some(*to) > shadow.checkpoint);
+        let to = to.ok_or_else(|| ProjectionError::LogWentBack { name: M::NAME.to_owned() })?;
         batch::apply::<M>(&mut transaction, &shadow, &page.events, to).await?;
         shadow.checkpoint = Some(to);
     }

@@ -16,8 +16,13 @@ pub(super) const SOURCES: Uuid = Uuid::from_u128(0x2d6e_0f4e_3a43_5d0b_8a60_9f1f
 enum History {
     /// A product enters the catalogue.
     Product { sku: String, name: String, price_minor: i64, currency: String },
-    /// Units come in.
-    Stock { sku: String, quantity: i64 },
+    /// Units come in. A reference tells the delivery from others of as many units.
+    Stock {
+        sku: String,
+        quantity: i64,
+        #[serde(rename = "ref", default)]
+        reference: Option<String>,
+    },
     /// An order was traded.
     Order {
         #[serde(rename = "ref")]
@@ -66,8 +71,9 @@ pub(super) fn steps(text: &str, source: Uuid, occurrences: &mut Occurrences) -> 
             let command_id = named("product", &sku);
             vec![step("product", sku, "list", body, command_id)]
         }
-        History::Stock { sku, quantity } => {
-            let line = named("stock", &format!("{sku}\n{quantity}"));
+        History::Stock { sku, quantity, reference } => {
+            let reference = reference.map(|reference| format!("\n{reference}")).unwrap_or_default();
+            let line = named("stock", &format!("{sku}\n{quantity}{reference}"));
             let command_id = Uuid::new_v5(&line, &occurrences.next(line).to_be_bytes());
             vec![step("stock", sku, "receive", json!({ "quantity": quantity }), command_id)]
         }
@@ -126,6 +132,16 @@ mod tests {
         };
         assert_ne!(run()[0], run()[1]);
         assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn a_delivery_with_another_reference_is_another() {
+        let of = |reference: &str| {
+            let line = format!(r#"{{"kind":"stock","sku":"A","quantity":5,"ref":"{reference}"}}"#);
+            steps(&line, SOURCES, &mut Occurrences::default()).unwrap()[0].command_id
+        };
+        assert_eq!(of("monday"), of("monday"));
+        assert_ne!(of("monday"), of("tuesday"));
     }
 
     #[test]

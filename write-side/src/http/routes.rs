@@ -1,5 +1,7 @@
 //! The handlers.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
@@ -50,8 +52,10 @@ fn answered(answer: &Answer, stream: &event_store::StreamName) -> Response {
     let status = if answer.created() { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = (status, Json(answer)).into_response();
     let fields = response.headers_mut();
-    fields.insert(header::ETAG, headers::etag(answer.revision));
-    if let Ok(position) = HeaderValue::from_str(&answer.position.to_string()) {
+    if let Some(revision) = answer.revision {
+        fields.insert(header::ETAG, headers::etag(revision));
+    }
+    if let Some(Ok(position)) = answer.position.map(|position| HeaderValue::from_str(&position.to_string())) {
         fields.insert(headers::POSITION, position);
     }
     let location = format!("/v1/{}/{}", stream.category(), stream.id());
@@ -198,7 +202,10 @@ async fn json_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<byte
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(unsupported("a command's body is not encoded; leave Content-Encoding out"));
     }
-    let bytes = read_whole(body, limit).await?;
+    let bytes = tokio::time::timeout(BODY_TIMEOUT, read_whole(body, limit)).await.map_err(|_| {
+        let detail = format!("the body was not here within {} seconds", BODY_TIMEOUT.as_secs());
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body came too slowly", detail)
+    })??;
     if bytes.is_empty() {
         return Ok(bytes::Bytes::from_static(b"{}"));
     }
@@ -213,6 +220,9 @@ async fn json_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<byte
 /// How much of a body that is too large is read over before it is refused, in bytes. A client that is still sending
 /// would otherwise see a broken connection and not the answer.
 const READ_OVER: usize = 32 * 1024 * 1024;
+
+/// How long the body of a command may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn read_whole(body: Body, limit: usize) -> Result<bytes::Bytes, Problem> {
     let (mut body, mut whole, mut length) = (body.into_data_stream(), bytes::BytesMut::new(), 0);
