@@ -73,23 +73,30 @@ pub(super) async fn run(
     let mut busy = HashSet::new();
     let mut queue = VecDeque::new();
     let mut open = true;
+    // How many appends are in the batches that are under way.
+    let mut under_way = 0;
     loop {
         while queue.len() < WAITING
             && let Ok(job) = jobs.try_recv()
         {
             queue.push_back(job);
         }
-        let entries = if idle.is_empty() { Vec::new() } else { batch::plan(&mut queue, &busy) };
+        // Beside a batch that is under way only one that is as large is worth a sync of its own. A smaller one would wait
+        // for the lock; it grows in the meantime.
+        let ready = !idle.is_empty() && queue.len() >= under_way;
+        let entries = if ready { batch::plan(&mut queue, &busy) } else { Vec::new() };
         if !entries.is_empty()
             && let Some(mut link) = idle.pop()
         {
             let streams: Vec<StreamName> = entries.iter().map(|entry| entry.stream.clone()).collect();
+            let size: usize = entries.iter().map(|entry| entry.jobs.len()).sum();
             busy.extend(streams.iter().cloned());
+            under_way += size;
             let head = &head;
             lanes.push(async move {
                 let mut again = VecDeque::new();
                 write(&mut link, entries, &mut again, head, Instant::now() + PATIENCE).await;
-                (link, streams, again)
+                (link, streams, size, again)
             });
         }
         tokio::select! {
@@ -97,10 +104,13 @@ pub(super) async fn run(
                 Some(job) => queue.push_back(job),
                 None => open = false,
             },
-            Some((link, streams, again)) = lanes.next() => {
+            Some((link, streams, size, again)) = lanes.next() => {
                 idle.push(link);
+                under_way -= size;
                 streams.iter().for_each(|stream| { busy.remove(stream); });
                 again.into_iter().rev().for_each(|job| queue.push_front(job));
+                // Those who were answered get a moment to hand in their next, so that it is in the next batch.
+                tokio::task::yield_now().await;
             }
             else => return,
         }
