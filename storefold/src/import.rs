@@ -23,6 +23,7 @@ use serde::Serialize;
 use tokio::io::AsyncRead;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
+use write_side::endpoint::Aggregate;
 use write_side::{Envelope, Executor, Registry};
 
 use crate::shop::Shop;
@@ -222,8 +223,12 @@ impl Importer<'_> {
         self.customers.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default().clone()
     }
 
-    /// Executes the commands of a line in order. The inner error is the line's fault, the outer one the log's.
+    /// Executes the commands of a line in order, once all of them are known to be commands at all: a line is not half done.
+    /// The inner error is the line's fault, the outer one the log's.
     async fn execute(&self, steps: Vec<Step>) -> anyhow::Result<Outcome> {
+        if let Some(problem) = steps.iter().find_map(|step| self.check(step).err()) {
+            return Ok(Err(problem));
+        }
         for step in steps {
             let executed = match step.once {
                 // Lines that ask for the same wait for the one that came first, and share its fault.
@@ -237,9 +242,20 @@ impl Importer<'_> {
         Ok(Ok(()))
     }
 
+    fn aggregate(&self, step: &Step) -> Result<&dyn Aggregate, String> {
+        let unknown = || format!("there is no aggregate of the category {}", step.category);
+        self.registry.get(step.category).ok_or_else(unknown)
+    }
+
+    fn check(&self, step: &Step) -> Outcome {
+        let checked = self.aggregate(step)?.check(&step.id, step.command, &step.body);
+        checked.map_err(|failure| format!("{} {}: {failure}", step.command, step.category))
+    }
+
     async fn step(&self, step: &Step) -> anyhow::Result<Outcome> {
-        let Some(aggregate) = self.registry.get(step.category) else {
-            return Ok(Err(format!("there is no aggregate of the category {}", step.category)));
+        let aggregate = match self.aggregate(step) {
+            Ok(aggregate) => aggregate,
+            Err(problem) => return Ok(Err(problem)),
         };
         let envelope = Envelope {
             actor: Some("import".to_owned()),

@@ -165,6 +165,11 @@ pub trait Aggregate: Send + Sync {
     /// # Errors
     /// [`Failure::Id`].
     fn stream(&self, id: &str) -> Result<StreamName, Failure>;
+    /// Reads a command from its JSON and does no more: whether it is one at all.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    fn check(&self, id: &str, command: &str, body: &[u8]) -> Result<(), Failure>;
     /// Reads a command from its JSON and executes it.
     ///
     /// # Errors
@@ -222,6 +227,20 @@ pub fn served<E: Endpoint>() -> Arc<dyn Aggregate> {
     Arc::new(Serves::<E> { commands, names, endpoint: PhantomData })
 }
 
+/// The id of the aggregates of an endpoint.
+type IdOf<E> = <<E as Endpoint>::Decider as Decider>::Id;
+
+impl<E: Endpoint> Serves<E> {
+    fn read(&self, id: &str, command: &str, body: &[u8]) -> Result<(IdOf<E>, E::Wire), Failure> {
+        let name = self.names.get(command).copied().ok_or_else(|| Failure::UnknownCommand {
+            category: E::Decider::CATEGORY,
+            command: command.to_owned(),
+            known: self.commands.join(", "),
+        })?;
+        Ok((id.parse()?, wire::read(name, body)?))
+    }
+}
+
 #[async_trait]
 impl<E: Endpoint> Aggregate for Serves<E> {
     fn category(&self) -> &'static str {
@@ -238,8 +257,12 @@ impl<E: Endpoint> Aggregate for Serves<E> {
     }
 
     fn stream(&self, id: &str) -> Result<StreamName, Failure> {
-        let id: <E::Decider as Decider>::Id = id.parse()?;
+        let id: IdOf<E> = id.parse()?;
         stream_of::<E::Decider>(&id).map_err(|error| Failure::Execute(error.into()))
+    }
+
+    fn check(&self, id: &str, command: &str, body: &[u8]) -> Result<(), Failure> {
+        self.read(id, command, body).map(drop)
     }
 
     async fn execute(
@@ -251,11 +274,7 @@ impl<E: Endpoint> Aggregate for Serves<E> {
         envelope: &Envelope,
     ) -> Result<Answer, Failure> {
         let category = self.category();
-        let unknown =
-            || Failure::UnknownCommand { category, command: command.to_owned(), known: self.commands.join(", ") };
-        let name = self.names.get(command).copied().ok_or_else(unknown)?;
-        let id: <E::Decider as Decider>::Id = id.parse()?;
-        let wire: E::Wire = wire::read(name, body)?;
+        let (id, wire) = self.read(id, command, body)?;
         let command = match E::prepare(wire, executor, envelope.now).await {
             Ok(command) => command,
             Err(PrepareError::Refused { detail, figures }) => {
@@ -271,7 +290,7 @@ impl<E: Endpoint> Aggregate for Serves<E> {
     }
 
     async fn state(&self, executor: &Executor, id: &str, until: Until) -> Result<Option<Snapshot>, Failure> {
-        let id: <E::Decider as Decider>::Id = id.parse()?;
+        let id: IdOf<E> = id.parse()?;
         let stream = stream_of::<E::Decider>(&id).map_err(|error| Failure::Execute(error.into()))?;
         let loaded = Loaded::<E::Decider>::nothing().advance(executor.store(), &stream, until, |_| {}).await;
         let loaded = loaded.map_err(|error| Failure::Execute(error.into()))?;

@@ -88,7 +88,8 @@ pub(super) fn steps(text: &str, source: Uuid, occurrences: &mut Occurrences) -> 
                 "reference": reference, "placed_at": placed_at, "customer": customer, "country": country,
                 "currency": currency, "lines": lines,
             });
-            register.into_iter().chain([step("order", order.to_string(), "record", sale, order)]).collect()
+            // The order first: when it is refused, nothing of the line is done.
+            [step("order", order.to_string(), "record", sale, order)].into_iter().chain(register).collect()
         }
     })
 }
@@ -114,7 +115,7 @@ mod tests {
         let name =
             |step: &Step| (step.category, step.id.clone(), step.command, step.command_id, step.fingerprint.clone());
         assert_eq!(first.iter().map(name).collect::<Vec<_>>(), second.iter().map(name).collect::<Vec<_>>());
-        assert_eq!(first.iter().map(|step| step.command).collect::<Vec<_>>(), ["register", "record"]);
+        assert_eq!(first.iter().map(|step| step.command).collect::<Vec<_>>(), ["record", "register"]);
     }
 
     #[test]
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn another_source_is_another_command() {
-        let of = |source| steps(ORDER, source, &mut Occurrences::default()).unwrap()[1].command_id;
+        let of = |source| steps(ORDER, source, &mut Occurrences::default()).unwrap()[0].command_id;
         assert_ne!(of(SOURCES), of(Uuid::nil()));
     }
 
