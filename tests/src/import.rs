@@ -142,8 +142,16 @@ async fn a_faulty_line_is_told_by_its_number_and_harms_no_other() {
         .iter()
         .map(|fault| (fault["line"].as_u64().unwrap(), fault["problem"].as_str().unwrap()))
         .collect();
-    let expected =
-        [(2, "not a line of a history"), (4, "quantity"), (5, "line"), (6, "A/B"), (8, "another command"), (9, "XXQ")];
+    let expected = [
+        (2, "not a line of a history"),
+        (4, "quantity"),
+        (5, "line"),
+        (6, "A/B"),
+        (8, "another command"),
+        (9, "XXQ"),
+        (11, "line"),
+        (12, "reference"),
+    ];
     assert_eq!(told.len(), expected.len(), "{told:#?}");
     for ((line, problem), (number, word)) in told.iter().zip(expected) {
         assert_eq!(*line, number);
