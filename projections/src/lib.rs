@@ -12,6 +12,7 @@ pub mod products;
 pub mod read_model;
 pub mod rows;
 pub mod runtime;
+mod sales;
 pub mod sales_daily;
 pub mod shop_event;
 pub mod testing;

@@ -1,6 +1,4 @@
 //! Customers, and what each has bought.
-//!
-//! A sale counts when its order is confirmed, or recorded as past, and is taken back when the order is cancelled.
 
 #[cfg(test)]
 mod tests;
@@ -12,6 +10,7 @@ use domain::ordering::{self, Order, SaleMade};
 use uuid::Uuid;
 
 use crate::read_model::{FoldError, ReadModel, missing, overflow};
+use crate::sales::{self, Meaning};
 use crate::shop_event::{Happened, ShopEvent};
 
 crate::row! {
@@ -109,36 +108,31 @@ fn reached_by(row: CustomerRow, contact: &Contact) -> CustomerRow {
 }
 
 fn purchase(tables: &mut Tables, order_id: Uuid, event: &ordering::Event) -> Result<(), FoldError> {
-    use ordering::Event::{Cancelled, Completed, Confirmed, Placed, Recorded, Rejected};
+    // A guest's order is on nobody's account.
     let open = |sale: &SaleMade| {
         let customer_id = sale.customer?.0;
         let (currency, total_minor) = (sale.currency.to_string(), sale.total_minor);
         Some(OpenOrderRow { order_id, customer_id, currency, total_minor, counted: false })
     };
-    match event {
-        Placed(placed) => {
-            open(&placed.0).into_iter().for_each(|row| tables.open_orders.put(row));
-            Ok(())
-        }
-        Recorded(recorded) => open(&recorded.0).map_or(Ok(()), |row| count(tables, &row, 1)),
-        Completed(_) => Ok(()),
-        Confirmed(_) | Rejected(_) | Cancelled(_) => {
-            // A guest's order is on nobody's account.
-            let Some(row) = tables.open_orders.get(&(order_id,))?.cloned() else { return Ok(()) };
-            let counts = matches!(event, Confirmed(_));
-            match (row.counted, counts) {
-                (false, true) => count(tables, &row, 1)?,
-                (true, false) => count(tables, &row, -1)?,
-                _ => {}
+    match sales::meaning(event) {
+        Meaning::Open(sale) => open(sale).into_iter().for_each(|row| tables.open_orders.put(row)),
+        Meaning::Sold(sale) => open(sale).map_or(Ok(()), |row| count(tables, &row, 1))?,
+        Meaning::Counts(counts) => {
+            if let Some(row) = tables.open_orders.get(&(order_id,))?.cloned() {
+                count(tables, &row, sales::change(row.counted, counts))?;
+                tables.open_orders.put(OpenOrderRow { counted: counts, ..row });
             }
-            tables.open_orders.put(OpenOrderRow { counted: counts, ..row });
-            Ok(())
         }
+        Meaning::Nothing => {}
     }
+    Ok(())
 }
 
-/// Adds an order to the customer's account, or with `sign` -1 takes it off again.
+/// Adds an order to the customer's account, or with `sign` -1 takes it off again. With 0 there is nothing to do.
 fn count(tables: &mut Tables, order: &OpenOrderRow, sign: i64) -> Result<(), FoldError> {
+    if sign == 0 {
+        return Ok(());
+    }
     let key = (order.customer_id, order.currency.clone());
     let (orders, revenue) = tables.spend.get(&key)?.map_or((0, 0), |row| (row.orders, row.revenue_minor));
     let revenue_minor = order.total_minor.checked_mul(sign).and_then(|more| revenue.checked_add(more));

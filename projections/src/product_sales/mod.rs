@@ -1,7 +1,6 @@
 //! What was sold of a SKU a day, by currency.
 //!
-//! A sale counts when its order is confirmed, or recorded as past, on the day on which it was placed (UTC), and is taken
-//! back when the order is cancelled.
+//! A sale counts on the day on which its order was placed (UTC).
 
 #[cfg(test)]
 mod tests;
@@ -10,11 +9,12 @@ use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 use domain::decider::Decider;
-use domain::ordering::{Event, Order, SaleMade};
+use domain::ordering::{Order, SaleMade};
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::read_model::{FoldError, ReadModel, missing, overflow};
+use crate::sales::{self, Meaning};
 use crate::shop_event::{Happened, ShopEvent};
 
 crate::row! {
@@ -60,23 +60,16 @@ impl ReadModel for ProductSales {
 
     fn fold(tables: &mut Tables, happened: &Happened) -> Result<(), FoldError> {
         let ShopEvent::Ordering(order, event) = &happened.event else { return Ok(()) };
-        let counts = match event {
-            Event::Placed(placed) => {
-                tables.open_orders.put(open(order.0, &placed.0)?);
-                return Ok(());
+        match sales::meaning(event) {
+            Meaning::Open(sale) => tables.open_orders.put(open(order.0, sale)?),
+            Meaning::Sold(sale) => count(tables, &open(order.0, sale)?, 1)?,
+            Meaning::Counts(counts) => {
+                let row = tables.open_orders.get(&(order.0,))?.ok_or_else(|| missing("open order", order))?.clone();
+                count(tables, &row, sales::change(row.counted, counts))?;
+                tables.open_orders.put(OpenOrderRow { counted: counts, ..row });
             }
-            Event::Recorded(recorded) => return count(tables, &open(order.0, &recorded.0)?, 1),
-            Event::Completed(_) => return Ok(()),
-            Event::Confirmed(_) => true,
-            Event::Rejected(_) | Event::Cancelled(_) => false,
-        };
-        let row = tables.open_orders.get(&(order.0,))?.ok_or_else(|| missing("open order", order))?.clone();
-        match (row.counted, counts) {
-            (false, true) => count(tables, &row, 1)?,
-            (true, false) => count(tables, &row, -1)?,
-            _ => {}
+            Meaning::Nothing => {}
         }
-        tables.open_orders.put(OpenOrderRow { counted: counts, ..row });
         Ok(())
     }
 }
@@ -99,8 +92,11 @@ fn open(order_id: Uuid, sale: &SaleMade) -> Result<OpenOrderRow, FoldError> {
     })
 }
 
-/// Adds an order to the days of its products, or with `sign` -1 takes it off again.
+/// Adds an order to the days of its products, or with `sign` -1 takes it off again. With 0 there is nothing to do.
 fn count(tables: &mut Tables, order: &OpenOrderRow, sign: i64) -> Result<(), FoldError> {
+    if sign == 0 {
+        return Ok(());
+    }
     // Every key is asked for before any is missed, so that one round loads them all.
     let key = |sku: &String| (order.currency.clone(), order.day, sku.clone());
     let found: Vec<_> =

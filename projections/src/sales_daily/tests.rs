@@ -1,5 +1,5 @@
 use domain::ids::OrderId;
-use domain::ordering::{Cancelled, Completed, Confirmed, Placed, Recorded, Rejected};
+use domain::ordering::{Cancelled, Completed, Confirmed, Event, Placed, Recorded, Rejected};
 
 use super::*;
 use crate::testing::{given, rows};
