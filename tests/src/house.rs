@@ -196,6 +196,20 @@ fn is_for_tests(path: &Path) -> bool {
     ["tests", "properties", "fixtures"].contains(&stem) || path.starts_with("testing")
 }
 
+/// A context that stands in a folder and nowhere else has events that nothing locks and commands that nobody can send.
+#[test]
+fn every_context_is_registered() {
+    let (folders, entered) = (contexts(), domain::schemas::CONTEXTS);
+    assert_eq!(
+        folders,
+        entered.iter().map(|context| context.name.to_owned()).collect(),
+        "see domain::schemas::CONTEXTS"
+    );
+    let registry = write_side::registry();
+    let served: BTreeSet<&str> = registry.iter().map(|aggregate| aggregate.category()).collect();
+    assert_eq!(served, entered.iter().map(|context| context.category).collect(), "see write_side::registry");
+}
+
 /// Every folder of the domain that is not known to be something else: a new one is a context until somebody says so.
 fn contexts() -> BTreeSet<String> {
     let folders = fs::read_dir(root().join("domain/src")).unwrap().map(|entry| entry.unwrap());
