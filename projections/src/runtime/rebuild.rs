@@ -15,8 +15,9 @@ use crate::rows::Tables;
 const PAGE: usize = 5_000;
 /// The shadow is taken live when it is at most this many events behind, or after this many attempts to get there.
 const CLOSE: (u64, usize) = (1_000, 100);
-/// How long the switch waits for readers before it lets them go first and tries again.
-const SWITCH_PATIENCE: &str = "set local lock_timeout = '500ms'";
+/// How long the switch waits for readers before it lets them go first and tries again, and how long a process that is
+/// frozen in the middle of it may hold the projector.
+const SWITCH_PATIENCE: &str = "set local lock_timeout = '500ms'; set local idle_in_transaction_session_timeout = '8s'";
 
 /// How long the switch stands back for a long query.
 const GIVE_WAY: Duration = Duration::from_secs(1);
@@ -64,7 +65,10 @@ pub(super) async fn rebuild<M: ReadModel>(
 ) -> Result<Rebuilt, ProjectionError> {
     let start = Instant::now();
     // A connection of its own holds the claim: it ends with the connection, however this ends.
-    let mut claim = PgConnection::connect_with(context.pool.connect_options().as_ref()).await?;
+    // Between two statements of the load it may sort for long; nobody waits for that transaction.
+    let options = context.pool.connect_options().as_ref().clone();
+    let options = options.options([("idle_in_transaction_session_timeout", "0")]);
+    let mut claim = PgConnection::connect_with(&options).await?;
     if !generations::claim_rebuild(&mut claim, M::NAME).await? {
         return Err(ProjectionError::Rebuilding { name: M::NAME.to_owned() });
     }
@@ -184,7 +188,7 @@ async fn switch<M: ReadModel>(
 ) -> Result<(), ProjectionError> {
     let filter = Filter::categories(M::CATEGORIES.iter().copied());
     let mut transaction = connection.begin().await?;
-    sqlx::query(SWITCH_PATIENCE).execute(&mut *transaction).await?;
+    sqlx::raw_sql(SWITCH_PATIENCE).execute(&mut *transaction).await?;
     let live = generations::lock_live(&mut transaction, M::NAME).await?;
     let live = live.ok_or_else(|| ProjectionError::NotPrepared { name: M::NAME.to_owned() })?;
     let mut shadow = shadow.clone();
