@@ -401,8 +401,13 @@ fn check_keys(file: &Path, values: &Map<String, Value>) -> Result<(), ConfigErro
 }
 
 fn check_url(key: &'static str, url: &SecretString) -> Result<(), ConfigError> {
-    let parsed = url.expose_secret().parse::<PgConnectOptions>();
-    parsed.map(drop).map_err(|source| ConfigError::DatabaseUrl { key, source })
+    // sqlx would take any scheme for Postgres's.
+    let scheme = url.expose_secret().split_once("://").map(|(scheme, _)| scheme);
+    let parsed = match scheme {
+        Some("postgres" | "postgresql") => url.expose_secret().parse::<PgConnectOptions>().map(drop),
+        _ => Err(sqlx::Error::Configuration("it starts with another scheme than postgres://".into())),
+    };
+    parsed.map_err(|source| ConfigError::DatabaseUrl { key, source })
 }
 
 /// A Postgres URL without its secrets. Put together from what is known to be none, so that nothing slips through.

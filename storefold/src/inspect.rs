@@ -100,7 +100,10 @@ pub(crate) async fn stream(shop: &Shop, wanted: &cli::Stream) -> anyhow::Result<
     loop {
         let limit = usize::try_from(left).unwrap_or(PAGE).min(PAGE);
         let page = shop.store.read_stream(&name, from, direction, limit).await?;
-        anyhow::ensure!(from != wanted.from || !page.events.is_empty(), "nothing is in the stream {name} there");
+        anyhow::ensure!(
+            from != wanted.from || !page.events.is_empty(),
+            "there is no event in the stream {name}, or none from there on"
+        );
         for event in &page.events {
             print(&mut out, event, wanted.json).context("cannot write to standard output")?;
         }

@@ -17,6 +17,7 @@ mod signals;
 mod telemetry;
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -77,6 +78,11 @@ const FAULTY: u8 = 3;
 /// Imports and folds what was imported.
 async fn run_import(config: &Config, wanted: &cli::Import) -> anyhow::Result<ExitCode> {
     let mut stop = signals::stop()?;
+    // Before a database is opened for it, or made.
+    if wanted.file != Path::new("-") {
+        let found = std::fs::metadata(&wanted.file);
+        found.with_context(|| format!("cannot open {}", wanted.file.display()))?;
+    }
     let options = import::Options {
         source: wanted.source.clone(),
         in_flight: usize::from(wanted.in_flight),

@@ -1,17 +1,20 @@
 //! `storefold serve`: the roles of one process, from start to drain.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgPool;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use write_side::http::Problem;
 
 use crate::config::{Config, Role};
 use crate::shop::{Head, Shop};
@@ -39,6 +42,11 @@ async fn run(config: &Config, shop: &Shop, with_demo: bool, stop: watch::Receive
     if plays(Role::Read) {
         router = router.merge(read_api(config, shop)?);
     }
+    if !plays(Role::Write) {
+        router = router.fallback(async || Problem::not_found("no-route", "nothing is here; this process only reads"));
+    }
+    // A page of another site must not command the shop through the browser of somebody on this machine.
+    router = router.layer(axum::middleware::from_fn(local_only));
     // What nobody handles is a problem too; a panic is answered, logged, and harms only its own request.
     let router = router
         .layer(tower_http::catch_panic::CatchPanicLayer::new())
@@ -64,6 +72,31 @@ async fn run(config: &Config, shop: &Shop, with_demo: bool, stop: watch::Receive
     while projectors.join_next().await.is_some() {}
     tracing::info!("stopped");
     brought
+}
+
+/// Refuses requests that a browser sends for a page from elsewhere: those that name another host, as after DNS rebinding,
+/// or another origin. While there are no tokens, that somebody is on this machine is all the proof there is.
+async fn local_only(request: Request, next: Next) -> Response {
+    let Some(host) = elsewhere(request.headers()) else { return next.run(request).await };
+    let detail = format!("{host} is not this machine; call it localhost or by its loopback address");
+    Problem::new(StatusCode::FORBIDDEN, "not-local", "Only this machine is served", detail).into_response()
+}
+
+/// The host that a request names, or the origin from which a browser sends it, where that is another machine.
+fn elsewhere(headers: &HeaderMap) -> Option<String> {
+    let named = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let origin = named(header::ORIGIN).map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host));
+    [named(header::HOST), origin].into_iter().flatten().find(|host| !is_local(host)).map(ToOwned::to_owned)
+}
+
+/// Whether a host, with or without a port, is this machine by name or loopback address.
+fn is_local(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// GraphQL, woken by the projectors of this process when it has any.
@@ -123,4 +156,28 @@ async fn index() -> impl IntoResponse {
     let page = "<!doctype html><meta charset=utf-8><title>Storefold</title><p>Storefold: \
                 <a href=/docs>commands</a>, <a href=/graphql>GraphiQL</a>.";
     ([(header::CONTENT_SECURITY_POLICY, "default-src 'none'")], Html(page))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_local;
+
+    #[test]
+    fn only_this_machine_is_local() {
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "127.8.0.1", "[::1]:8080", "[::1]"] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in [
+            "evil.example:8080",
+            "localhost.evil.example",
+            "10.0.0.1",
+            "[::2]:80",
+            "null",
+            "",
+            "?",
+            "127.0.0.1.evil:80",
+        ] {
+            assert!(!is_local(host), "{host}");
+        }
+    }
 }

@@ -10,8 +10,10 @@ use event_store::{EventStore, MemoryEventStore, PostgresEventStore};
 use projections::{Projector, runtime};
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use write_side::{Executor, Registry, registry};
 
 use crate::config::{self, Config};
@@ -68,6 +70,7 @@ impl Shop {
         };
         let options = PgConnectOptions::from_str(&url).context("DATABASE_URL is not a postgres:// URL")?;
         let unreachable = "the database cannot be reached; check DATABASE_URL, or leave it out to have a private one";
+        answers(&options).await.context(unreachable)?;
         let pools = async {
             let limited = options.clone().application_name("storefold").options([("statement_timeout", "30s")]);
             let read_pool = PgPoolOptions::new()
@@ -125,6 +128,29 @@ impl Shop {
     }
 }
 
+/// Waits until a database answers, and says why it does not: a pool would only say that it timed out.
+async fn answers(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
+    let give_up = Instant::now() + CONNECT;
+    loop {
+        let connected = tokio::time::timeout_at(give_up, options.connect()).await;
+        match connected.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
+            Ok(connection) => return connection.close().await,
+            // A server that starts refuses connections, or says so; anything else will not get better.
+            Err(error) if Instant::now() >= give_up || !may_pass(&error) => return Err(error),
+            Err(error) => tracing::info!(%error, "the database does not answer yet; waiting"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn may_pass(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(answer) => answer.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
+}
+
 /// Runs a projector, and runs it again should it panic: a fault in one read model is no reason to stop it unseen.
 async fn supervise(model: Arc<dyn Projector>, context: runtime::Context, mut stop: watch::Receiver<bool>) {
     loop {
@@ -147,6 +173,7 @@ async fn open_log(config: &Config, database: &PgConnectOptions) -> anyhow::Resul
             return Ok(Arc::new(MemoryEventStore::new()));
         }
     };
+    answers(&options).await.context("the log's database cannot be reached; check EVENT_STORE_URL")?;
     let options = options.application_name("storefold log reader");
     let pool = PgPoolOptions::new().max_connections(24).acquire_timeout(CONNECT).test_before_acquire(false);
     let pool = pool.connect_with(options).await.context("the log's database cannot be reached")?;

@@ -19,6 +19,7 @@ pub(crate) fn stop() -> anyhow::Result<watch::Receiver<bool>> {
                 _ = interrupt.recv() => {}
             }
             if second {
+                tracing::warn!("stopped at once; a private Postgres goes on until the next storefold stops it");
                 std::process::exit(130);
             }
             tracing::info!("stopping; once more to stop at once");

@@ -18,7 +18,7 @@ pub enum WireError {
     /// A field is missing, unknown or wrong.
     #[error("{at}: {problem}")]
     Field {
-        /// Where in the body, for example `lines[2].quantity`; `.` is the body itself.
+        /// Where in the body, for example `lines[2].quantity`; or `the body`.
         at: String,
         /// What is wrong with it.
         problem: String,
@@ -45,7 +45,11 @@ pub(crate) fn read<T: DeserializeOwned>(name: &'static str, body: &[u8]) -> Resu
     // What serde_json adds about lines and columns counts within the body; the path says it better.
     let problem = problem.to_string();
     let problem = problem.split(" at line ").next().unwrap_or_default().to_owned();
-    Err(WireError::Field { at: track.path().to_string(), problem })
+    let at = match track.path().to_string() {
+        root if root == "." => "the body".to_owned(),
+        path => path,
+    };
+    Err(WireError::Field { at, problem })
 }
 
 /// The names of the variants of an enum of commands with their fields' schemas, as its JSON Schema has them.
