@@ -103,7 +103,7 @@ mod tests {
         };
         let append =
             Append { stream: StreamName::new(stream).unwrap(), expected, events: (0..events).map(event).collect() };
-        Job { append, reply: tokio::sync::oneshot::channel().0 }
+        Job { append, reply: tokio::sync::oneshot::channel().0, may_be_written: false }
     }
 
     /// The plan as (stream, number of jobs), and the streams that are left in the queue.

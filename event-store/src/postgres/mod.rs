@@ -88,7 +88,10 @@ impl EventStore for PostgresEventStore {
         check_limits(&append)?;
         let (reply, answer) = oneshot::channel();
         let gone = || AppendError::Unknown(Arc::new(SequencerGone));
-        self.queue.send(Job { append, reply }).await.map_err(|_| AppendError::Unavailable(Arc::new(SequencerGone)))?;
+        self.queue
+            .send(Job { append, reply, may_be_written: false })
+            .await
+            .map_err(|_| AppendError::Unavailable(Arc::new(SequencerGone)))?;
         answer.await.map_err(|_| gone())?
     }
 

@@ -32,6 +32,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub(super) struct Job {
     pub(super) append: Append,
     pub(super) reply: oneshot::Sender<Result<Appended, AppendError>>,
+    /// Whether it was sent and its answer lost: from then on no refusal says that nothing was written.
+    pub(super) may_be_written: bool,
 }
 
 impl Job {
@@ -133,8 +135,6 @@ async fn write(
     head: &watch::Sender<Option<Position>>,
     give_up: Instant,
 ) {
-    // Once an answer was lost, no later refusal says that nothing was written.
-    let mut may_be_written = false;
     while !entries.is_empty() {
         let error = match link.send(&entries).await {
             Ok(outcomes) => {
@@ -143,7 +143,7 @@ async fn write(
                 }
                 return;
             }
-            Err(Failure::Refused(error)) if entries.len() > 1 && !may_be_written => {
+            Err(Failure::Refused(error)) if entries.len() > 1 => {
                 // One entry may be at fault; its neighbours are not to suffer.
                 tracing::warn!(error = %error, entries = entries.len(), "a batch was refused; writing its entries one by one");
                 for entry in entries {
@@ -151,27 +151,26 @@ async fn write(
                 }
                 return;
             }
-            Err(Failure::Refused(error)) => return fail(entries, may_be_written, error),
+            Err(Failure::Refused(error)) => return fail(entries, error),
             Err(Failure::NotSent(error)) => error,
             Err(Failure::Lost(error)) => {
-                may_be_written = true;
                 entries = apart(entries, again, &error);
                 error
             }
         };
         if Instant::now() >= give_up {
-            return fail(entries, may_be_written, error);
+            return fail(entries, error);
         }
-        tracing::warn!(error = %error, may_be_written, "the connection to the log broke; mending it");
+        tracing::warn!(error = %error, "the connection to the log broke; mending it");
         tokio::time::sleep(RECONNECT).await;
     }
 }
 
 /// Answers that a batch could not be written, or is not known to be.
-fn fail(entries: Vec<Entry>, may_be_written: bool, error: Arc<sqlx::Error>) {
+fn fail(entries: Vec<Entry>, error: Arc<sqlx::Error>) {
     for job in entries.into_iter().flat_map(|entry| entry.jobs) {
-        let error = error.clone();
-        job.answer(Err(if may_be_written { AppendError::Unknown(error) } else { AppendError::Unavailable(error) }));
+        let failure = if job.may_be_written { AppendError::Unknown } else { AppendError::Unavailable };
+        job.answer(Err(failure(error.clone())));
     }
 }
 
@@ -183,7 +182,7 @@ fn apart(entries: Vec<Entry>, again: &mut VecDeque<Job>, error: &Arc<sqlx::Error
         let frozen = |job: &Job| job.append.expected.first_revision().is_some();
         let (frozen, unknown): (Vec<Job>, Vec<Job>) = entry.jobs.into_iter().partition(frozen);
         unknown.into_iter().for_each(|job| job.answer(Err(AppendError::Unknown(error.clone()))));
-        let mut frozen = frozen.into_iter();
+        let mut frozen = frozen.into_iter().map(|job| Job { may_be_written: true, ..job });
         alone.extend(frozen.next().map(Entry::opened_by));
         again.extend(frozen);
     }
@@ -212,12 +211,17 @@ async fn settle(
     }
     let mut jobs = jobs.into_iter();
     if let Some(job) = jobs.next() {
-        let answer = match link.earlier(&job.append).await {
+        let looked = tokio::time::timeout(DEADLINE, link.earlier(&job.append)).await;
+        let answer = match looked.unwrap_or_else(|_| Err(timed_out())) {
             Ok(Some(appended)) => Ok(appended),
             Ok(None) => {
                 Err(AppendError::Conflict { stream, expected: job.append.expected, actual: outcome.last_revision })
             }
-            Err(error) => Err(AppendError::Unknown(Arc::new(error))),
+            Err(error) => {
+                // Whatever is left of its answer must not be taken for another's.
+                link.connection = None;
+                Err(AppendError::Unknown(Arc::new(error)))
+            }
         };
         job.answer(answer);
     }

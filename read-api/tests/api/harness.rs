@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use read_api::{Config, CursorKey, LogError, LogHead, Position};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -131,6 +132,22 @@ impl Shop {
     pub(crate) async fn sql(&self, sql: impl Into<String>) {
         let mut connection = self.pool.acquire().await.unwrap();
         run(&mut connection, sql.into()).await;
+    }
+
+    /// Returns when a waiting query has looked at the checkpoints, seen too little, and looked again, all from now on.
+    pub(crate) async fn looked_in_vain(&self) {
+        for _ in 0..2 {
+            let now = sqlx::query_scalar("select clock_timestamp()").fetch_one(&self.pool).await.unwrap();
+            tokio::time::timeout(Duration::from_secs(20), self.looked_since(now)).await.expect("nobody waits");
+        }
+    }
+
+    async fn looked_since(&self, time: DateTime<Utc>) {
+        let looked = "select exists (select from pg_stat_activity where datname = current_database()
+                       and query like 'select name, commit_position%' and query_start > $1)";
+        while !sqlx::query_scalar::<_, bool>(looked).bind(time).fetch_one(&self.pool).await.unwrap() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Moves a read model's checkpoint.

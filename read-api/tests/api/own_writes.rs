@@ -78,11 +78,11 @@ async fn a_query_waits_for_the_read_models_it_reads() {
         shop.fold_all(10).await;
         let request = shop.request(ORDERS, json!({})).after("20/20").wait(20_000);
         let waiting = tokio::spawn(send(request));
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        shop.looked_in_vain().await;
         assert!(!waiting.is_finished());
         shop.fold("orders", 15).await;
         shop.wake.send_replace(());
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        shop.looked_in_vain().await;
         assert!(!waiting.is_finished());
         shop.sql(
             "begin;
@@ -113,7 +113,7 @@ async fn a_query_waits_for_no_other_read_model() {
 async fn a_projector_that_went_away_does_not_spin_the_wait() {
     let shop = Shop::open_with(|config| config.wake = Some(tokio::sync::watch::channel(()).1)).await;
     let waiting = tokio::spawn(send(shop.request(ORDERS, json!({})).after("1/1").wait(20_000)));
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    shop.looked_in_vain().await;
     shop.fold("orders", 1).await;
     assert_eq!(waiting.await.unwrap().codes(), [""; 0]);
 }
@@ -149,7 +149,10 @@ async fn a_wait_that_is_in_vain_is_stale() {
 async fn a_wait_does_not_count_as_the_query_s_own_time() {
     let shop = Shop::open_with(|config| config.time_limit = Duration::from_millis(300)).await;
     let waiting = tokio::spawn(send(shop.request(ORDERS, json!({})).after("1/1").wait(10_000)));
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(700) {
+        shop.looked_in_vain().await;
+    }
     shop.fold("orders", 1).await;
     shop.wake.send_replace(());
     assert_eq!(waiting.await.unwrap().codes(), [""; 0]);
