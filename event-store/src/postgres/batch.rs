@@ -91,6 +91,7 @@ pub(super) fn plan(queue: &mut VecDeque<Job>, busy: &HashSet<StreamName>) -> Vec
 
 #[cfg(test)]
 mod tests {
+    use super::super::sequencer::apart;
     use super::*;
     use crate::{Append, EventType, NewEvent};
 
@@ -167,5 +168,21 @@ mod tests {
     fn one_large_append_goes_alone() {
         let (entries, left) = planned(vec![job("a", Expected::Any, MAX_EVENTS + 1), job("b", Expected::Any, 1)]);
         assert_eq!((entries, left), (vec![one("a", 1)], vec!["b".to_owned()]));
+    }
+
+    #[test]
+    fn after_a_lost_answer_appends_go_again_one_by_one_and_in_order() {
+        let jobs = [(Expected::NoStream, 1), (Expected::Exact(0), 2), (Expected::Any, 1), (Expected::Exact(3), 1)];
+        let mut queue = jobs.map(|(expected, events)| job("a", expected, events)).into();
+        let (entries, mut again) = (plan(&mut queue, &HashSet::new()), VecDeque::new());
+        assert_eq!((entries.len(), queue.len()), (1, 0));
+        let alone = apart(entries, &mut again, &std::sync::Arc::new(sqlx::Error::WorkerCrashed));
+        let of = |job: &Job| (job.append.expected, job.may_be_written);
+        assert_eq!(
+            alone.iter().flat_map(|entry| &entry.jobs).map(of).collect::<Vec<_>>(),
+            [(Expected::NoStream, true)]
+        );
+        // What expects anything is answered, for the log would not recognise it.
+        assert_eq!(again.iter().map(of).collect::<Vec<_>>(), [(Expected::Exact(0), true), (Expected::Exact(3), true)]);
     }
 }

@@ -176,7 +176,7 @@ fn fail(entries: Vec<Entry>, error: Arc<sqlx::Error>) {
 
 /// What of a batch whose answer was lost is sent again: each append on its own, for a shared entry stands for its first
 /// append only, and only those that the log recognises when it has them, by a frozen expectation. The rest is answered.
-fn apart(entries: Vec<Entry>, again: &mut VecDeque<Job>, error: &Arc<sqlx::Error>) -> Vec<Entry> {
+pub(super) fn apart(entries: Vec<Entry>, again: &mut VecDeque<Job>, error: &Arc<sqlx::Error>) -> Vec<Entry> {
     let mut alone = Vec::new();
     for entry in entries {
         let frozen = |job: &Job| job.append.expected.first_revision().is_some();
