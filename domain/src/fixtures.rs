@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::codec::StoredEvent;
 use crate::decider::{Decider, fold};
-use crate::ids::{CustomerId, OrderId, Quantity, Sku, Text};
+use crate::ids::{CardToken, CustomerId, OrderId, PaymentId, Quantity, ShipmentId, Sku, Text};
 use crate::money::{Currency, Money, Price};
 use crate::testing::assert_round_trip;
 
@@ -40,6 +40,18 @@ pub(crate) fn customer(number: u128) -> CustomerId {
     CustomerId(Uuid::from_u128(number))
 }
 
+pub(crate) fn payment(number: u128) -> PaymentId {
+    PaymentId::of(order(number))
+}
+
+pub(crate) fn shipment(number: u128) -> ShipmentId {
+    ShipmentId::of(order(number))
+}
+
+pub(crate) fn card(token: &str) -> CardToken {
+    token.parse().unwrap()
+}
+
 pub(crate) fn time(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
@@ -47,6 +59,10 @@ pub(crate) fn time(text: &str) -> DateTime<Utc> {
 pub(crate) fn any_text<const MAX: usize>() -> impl Strategy<Value = Text<MAX>> {
     // Few enough that what is set is often what was there before.
     prop_oneof![Just("a"), Just("B c"), Just("é – 漢字 🛒")].prop_map(text)
+}
+
+pub(crate) fn any_card() -> impl Strategy<Value = CardToken> {
+    prop_oneof![Just("tok_visa"), Just("tok_declined")].prop_map(card)
 }
 
 pub(crate) fn any_sku() -> impl Strategy<Value = Sku> {

@@ -13,8 +13,13 @@ pub mod ids;
 pub mod inventory;
 pub mod money;
 pub mod ordering;
+pub mod payments;
 pub mod process;
+pub mod processes;
 pub mod schemas;
+pub mod shipping;
+pub mod shop_event;
+pub mod supervision;
 pub mod testing;
 
 #[cfg(test)]

@@ -60,6 +60,38 @@ uuid_id! {
     /// Names a customer.
     CustomerId
 }
+uuid_id! {
+    /// Names a payment. An order has one payment, which has the order's id: see [`PaymentId::of`].
+    PaymentId
+}
+uuid_id! {
+    /// Names a shipment. An order has one shipment, which has the order's id: see [`ShipmentId::of`].
+    ShipmentId
+}
+
+impl PaymentId {
+    /// The payment of an order.
+    pub fn of(order: OrderId) -> Self {
+        Self(order.0)
+    }
+
+    /// The order that is paid for.
+    pub fn order(self) -> OrderId {
+        OrderId(self.0)
+    }
+}
+
+impl ShipmentId {
+    /// The shipment of an order.
+    pub fn of(order: OrderId) -> Self {
+        Self(order.0)
+    }
+
+    /// The order that is shipped.
+    pub fn order(self) -> OrderId {
+        OrderId(self.0)
+    }
+}
 
 /// A stock keeping unit: 1 to 64 ASCII letters, digits, `_`, `.` or `-`. Upper and lower case are different SKUs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -189,10 +221,46 @@ pub struct Text<const MAX: usize>(String);
 /// A name, a reference, a country, a reason: one line of at most 200 characters.
 pub type Line = Text<200>;
 
+/// What a payment gateway knows a card by: not the card's number, and still nothing for a log file, so it is not shown in
+/// debug output.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct CardToken(Line);
+
+impl CardToken {
+    /// The token itself, for the gateway.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for CardToken {
+    type Err = InvalidText;
+    fn from_str(text: &str) -> Result<Self, InvalidText> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Debug for CardToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CardToken(…)")
+    }
+}
+
 impl<const MAX: usize> Text<MAX> {
     /// The text itself.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// As much of a text as fits: control characters become blanks, and what is too long is cut off. Nothing becomes `-`.
+    pub fn clipped(text: impl fmt::Display) -> Self {
+        let text = text.to_string().replace(char::is_control, " ");
+        let clipped: String = text.trim().chars().take(MAX).collect();
+        match clipped.trim_end() {
+            "" => Self("-".to_owned()),
+            text => Self(text.to_owned()),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{from_value, json};
 
 use super::*;
-use crate::fixtures::{any_quantity, any_sku, quantity, sku};
+use crate::fixtures::{any_quantity, any_sku, card, order, payment, quantity, shipment, sku, text};
 
 /// What a client reads about a value that is none.
 fn said<T: serde::de::DeserializeOwned + fmt::Debug>(value: serde_json::Value) -> String {
@@ -63,6 +63,51 @@ fn a_text_says_what_is_wrong_with_it() {
 }
 
 #[test]
+fn a_text_is_clipped_to_what_fits() {
+    let clipped = |text: &str| Text::<5>::clipped(text).to_string();
+    assert_eq!(clipped("abc"), "abc");
+    assert_eq!(clipped("sixsix"), "sixsi");
+    assert_eq!(clipped("  a b "), "a b");
+    assert_eq!(clipped("a\nb\tc"), "a b c");
+    assert_eq!(clipped("\r\nabc\0"), "abc");
+    // Where it is cut off, no blank is left at the end.
+    assert_eq!(clipped("four five"), "four");
+    // Characters count, not bytes.
+    assert_eq!(clipped("漢字漢字漢字"), "漢字漢字漢");
+    for nothing in ["", "   ", "\n\t", "\u{a0}\u{2003}"] {
+        assert_eq!(clipped(nothing), "-");
+    }
+    // Whatever can be shown can be clipped: an error, for one.
+    assert_eq!(
+        Line::clipped(InvalidQuantity { given: 0 }),
+        text("a quantity is a whole number from 1 to 1000000000, not 0")
+    );
+}
+
+#[test]
+fn a_card_is_not_shown_in_debug_output() {
+    let token = card("tok_visa");
+    assert_eq!(format!("{token:?} {:?}", Some(&token)), "CardToken(…) Some(CardToken(…))");
+    assert_eq!(token.as_str(), "tok_visa");
+    // It is stored as it is.
+    assert_eq!(json!(token), json!("tok_visa"));
+    assert_eq!(from_value::<CardToken>(json!("tok_visa")).unwrap(), token);
+    // And what is no token is not repeated either.
+    let said = said::<CardToken>(json!("4242 4242 4242 4242 "));
+    assert!(!said.contains("4242"), "{said}");
+    assert!(said.starts_with("the text begins or ends with a blank; "), "{said}");
+}
+
+#[test]
+fn an_order_names_its_payment_and_its_shipment() {
+    assert_eq!(PaymentId::of(order(7)), payment(7));
+    assert_eq!(ShipmentId::of(order(7)), shipment(7));
+    assert_eq!((payment(7).order(), shipment(7).order()), (order(7), order(7)));
+    let id = "00000000-0000-0000-0000-000000000007";
+    assert_eq!((payment(7).to_string(), shipment(7).to_string()), (id.to_owned(), id.to_owned()));
+}
+
+#[test]
 fn the_json_schemas_say_the_rules() {
     use crate::codec::json_schema_of;
     let sku = json_schema_of::<Sku>().to_value();
@@ -108,6 +153,17 @@ proptest! {
             }
             Err(InvalidText { fault: TextFault::ControlCharacter, .. }) => assert!(given.contains(char::is_control)),
             Err(InvalidText { fault: TextFault::BlankEnds, .. }) => assert_ne!(given.trim(), given),
+        }
+    }
+
+    /// Any text at all can be clipped, and nothing is changed that fits.
+    #[test]
+    fn whatever_is_clipped_fits(given in prop_oneof![any::<String>(), "[ a-c\\n\u{2003}]{0,24}"]) {
+        let clipped = Text::<10>::clipped(&given);
+        assert_eq!(clipped.as_str().parse(), Ok(clipped.clone()));
+        assert_eq!(Text::<10>::clipped(&clipped), clipped);
+        if let Ok(text) = given.parse::<Text<10>>() {
+            assert_eq!(clipped, text);
         }
     }
 

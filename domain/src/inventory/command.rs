@@ -19,9 +19,11 @@ pub enum Command {
     Release(Release),
     /// Hand an order's reserved units to the carrier.
     Ship(Ship),
+    /// Say how few available units are too few.
+    SetThreshold(SetThreshold),
 }
 
-crate::decider::payloads_are_commands!(Receive, Adjust, Reserve, Release, Ship);
+crate::decider::payloads_are_commands!(Receive, Adjust, Reserve, Release, Ship, SetThreshold);
 
 /// Take units in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -65,4 +67,12 @@ pub struct Release {
 pub struct Ship {
     /// Whose reservation.
     pub order: OrderId,
+}
+
+/// Say how few available units are too few.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetThreshold {
+    /// At so many or fewer the stock is low.
+    pub units: u32,
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::decider::Decider;
 use crate::ids::{OrderId, Quantity, Sku};
 use crate::inventory::{
-    Adjust, Adjusted, Command, Declined, Depleted, Event, Receive, Received, Release, Released, Reserve, Reserved,
-    Ship, Shipped,
+    Adjust, Adjusted, Command, Declined, Depleted, Event, RanLow, Receive, Received, Release, Released, Reserve,
+    Reserved, SetThreshold, Ship, Shipped, ThresholdSet,
 };
 
 /// The aggregate of the stock of one SKU. Its stream is `stock-{sku}`.
@@ -31,6 +31,8 @@ pub struct StockState {
     pub available: i64,
     /// The open reservations: units by order.
     pub reservations: BTreeMap<OrderId, Quantity>,
+    /// At so many available units or fewer the stock is low; `null` while nobody has said.
+    pub threshold: Option<u32>,
 }
 
 /// Why a command to the stock of a SKU was refused.
@@ -82,7 +84,7 @@ impl Decider for Stock {
 
     /// A SKU that nobody has received is out of stock: that can be asked for and declined like any other.
     fn initial() -> StockState {
-        StockState { on_hand: 0, reserved: 0, available: 0, reservations: BTreeMap::new() }
+        StockState { on_hand: 0, reserved: 0, available: 0, reservations: BTreeMap::new(), threshold: None }
     }
 
     fn evolve(mut state: StockState, event: &Event) -> StockState {
@@ -95,31 +97,51 @@ impl Decider for Stock {
                 state.settle(*order);
                 state.on_hand = state.on_hand.saturating_sub(quantity.units());
             }
-            Event::Declined(_) | Event::Depleted(_) => {}
+            Event::ThresholdSet(ThresholdSet { units }) => state.threshold = Some(*units),
+            Event::Declined(_) | Event::Depleted(_) | Event::RanLow(_) => {}
         }
         state.available = state.on_hand.saturating_sub(state.reserved);
         state
     }
 
     fn decide(state: &StockState, command: Command) -> Result<Vec<Event>, Refusal> {
+        let mut events = state.decide(command)?;
+        // Whatever made it low, it is told in one place.
+        if state.threshold.is_some() || matches!(events[..], [Event::ThresholdSet(_)]) {
+            let after = events.iter().fold(state.clone(), Self::evolve);
+            if let (None, Some(threshold)) = (state.low_at(), after.low_at()) {
+                events.push(RanLow { available: after.available, threshold }.into());
+            }
+        }
+        Ok(events)
+    }
+}
+
+impl StockState {
+    /// The threshold, when what is available is no more than that.
+    fn low_at(&self) -> Option<u32> {
+        self.threshold.filter(|threshold| self.available <= i64::from(*threshold))
+    }
+
+    fn decide(&self, command: Command) -> Result<Vec<Event>, Refusal> {
         match command {
-            Command::Receive(Receive { quantity }) => match state.on_hand.checked_add(quantity.units()) {
+            Command::Receive(Receive { quantity }) => match self.on_hand.checked_add(quantity.units()) {
                 Some(on_hand) if on_hand <= Stock::MAX_ON_HAND => Ok(vec![Received { quantity }.into()]),
-                _ => Err(Refusal::TooManyOnHand { on_hand: state.on_hand, quantity, max: Stock::MAX_ON_HAND }),
+                _ => Err(Refusal::TooManyOnHand { on_hand: self.on_hand, quantity, max: Stock::MAX_ON_HAND }),
             },
             Command::Adjust(Adjust { counted, reason }) => {
-                let (from, to) = (state.on_hand, i64::from(counted));
-                if to < state.reserved {
-                    return Err(Refusal::CountBelowReserved { counted, reserved: state.reserved });
+                let (from, to) = (self.on_hand, i64::from(counted));
+                if to < self.reserved {
+                    return Err(Refusal::CountBelowReserved { counted, reserved: self.reserved });
                 }
                 // A count that confirms the books is no news.
                 Ok(if from == to { vec![] } else { and_depleted(to, Adjusted { from, to, reason }) })
             }
             Command::Reserve(Reserve { order, quantity }) => {
-                if let Some(&quantity) = state.reservations.get(&order) {
+                if let Some(&quantity) = self.reservations.get(&order) {
                     return Err(Refusal::AlreadyReserved { order, quantity });
                 }
-                let available = state.available;
+                let available = self.available;
                 if quantity.units() <= available {
                     Ok(vec![Reserved { order, quantity }.into()])
                 } else {
@@ -127,18 +149,18 @@ impl Decider for Stock {
                 }
             }
             Command::Release(Release { order }) => {
-                let quantity = state.reservation(order)?;
+                let quantity = self.reservation(order)?;
                 Ok(vec![Released { order, quantity }.into()])
             }
             Command::Ship(Ship { order }) => {
-                let quantity = state.reservation(order)?;
-                Ok(and_depleted(state.on_hand.saturating_sub(quantity.units()), Shipped { order, quantity }))
+                let quantity = self.reservation(order)?;
+                Ok(and_depleted(self.on_hand.saturating_sub(quantity.units()), Shipped { order, quantity }))
             }
+            Command::SetThreshold(SetThreshold { units }) if self.threshold == Some(units) => Ok(vec![]),
+            Command::SetThreshold(SetThreshold { units }) => Ok(vec![ThresholdSet { units }.into()]),
         }
     }
-}
 
-impl StockState {
     fn reservation(&self, order: OrderId) -> Result<Quantity, Refusal> {
         self.reservations.get(&order).copied().ok_or(Refusal::NoReservation { order })
     }

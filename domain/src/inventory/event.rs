@@ -22,6 +22,10 @@ crate::stored_events! {
         Shipped => "StockReservationShipped" schema 1,
         /// The last unit on hand went.
         Depleted => "StockDepleted" schema 1,
+        /// It was said how few available units are too few.
+        ThresholdSet => "StockThresholdSet" schema 1,
+        /// What is available fell to the threshold or below.
+        RanLow => "StockRanLow" schema 1,
     }
 }
 
@@ -84,3 +88,19 @@ pub struct Shipped {
 /// The last unit on hand went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Depleted {}
+
+/// It was said how few available units are too few.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ThresholdSet {
+    /// At so many or fewer the stock is low.
+    pub units: u32,
+}
+
+/// What is available fell to the threshold or below.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RanLow {
+    /// Units that can still be reserved.
+    pub available: i64,
+    /// At so many or fewer the stock is low.
+    pub threshold: u32,
+}

@@ -21,7 +21,13 @@ fn any_command() -> impl Strategy<Value = Command> {
         (any_order(), any_quantity()).prop_map(|(order, quantity)| Reserve { order, quantity }.into()),
         any_order().prop_map(|order| Release { order }.into()),
         any_order().prop_map(|order| Ship { order }.into()),
+        any_threshold().prop_map(|units| SetThreshold { units }.into()),
     ]
+}
+
+/// Mostly near what is available, and now and then far beyond.
+fn any_threshold() -> impl Strategy<Value = u32> {
+    prop_oneof![9 => 0..40_u32, 1 => any::<u32>()]
 }
 
 /// Any at all: more shipped than there was, settled without a reservation, books below zero.
@@ -40,6 +46,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         (any_order(), any_quantity()).prop_map(|(order, quantity)| Released { order, quantity }.into()),
         (any_order(), any_quantity()).prop_map(|(order, quantity)| Shipped { order, quantity }.into()),
         Just(Depleted {}.into()),
+        any_threshold().prop_map(|units| ThresholdSet { units }.into()),
+        (any::<i64>(), any_threshold()).prop_map(|(available, threshold)| RanLow { available, threshold }.into()),
     ]
 }
 
@@ -90,6 +98,20 @@ proptest! {
                 assert_eq!(declined.available, before.available);
                 assert!(declined.quantity.units() > before.available);
             }
+        });
+    }
+
+    /// At the very decision that takes what is available to the threshold or below it, and at no other.
+    #[test]
+    fn low_stock_is_told_when_it_becomes_low(commands in vec(any_command(), 0..60)) {
+        let is_low = |state: &StockState| state.threshold.is_some_and(|units| state.available <= i64::from(units));
+        lives::<Stock>(commands, |before, command, outcome| {
+            let events = outcome.as_deref().unwrap_or_default();
+            let after = events.iter().fold(before.clone(), Stock::evolve);
+            let told: Vec<&Event> = events.iter().filter(|event| matches!(event, Event::RanLow(_))).collect();
+            let expected = (!is_low(before) && is_low(&after))
+                .then(|| RanLow { available: after.available, threshold: after.threshold.unwrap() }.into());
+            assert_eq!(told, expected.iter().collect::<Vec<_>>(), "{command:?} made {after:?} of {before:?}");
         });
     }
 

@@ -28,6 +28,10 @@ fn ship(order: OrderId) -> Ship {
     Ship { order }
 }
 
+fn set_threshold(units: u32) -> SetThreshold {
+    SetThreshold { units }
+}
+
 fn received(units: i64) -> Event {
     Received { quantity: quantity(units) }.into()
 }
@@ -54,6 +58,24 @@ fn shipped(order: OrderId, units: i64) -> Event {
 
 fn depleted() -> Event {
     Depleted {}.into()
+}
+
+fn threshold_set(units: u32) -> Event {
+    ThresholdSet { units }.into()
+}
+
+fn ran_low(available: i64, threshold: u32) -> Event {
+    RanLow { available, threshold }.into()
+}
+
+/// Ten units, of which four are too few.
+fn enough() -> Vec<Event> {
+    vec![received(10), threshold_set(4)]
+}
+
+/// Ten units, of which six are reserved for order 1: as few as are too few, and that was told.
+fn low() -> Vec<Event> {
+    vec![received(10), threshold_set(4), reserved(order(1), 6), ran_low(4, 4)]
 }
 
 #[test]
@@ -158,6 +180,77 @@ fn a_reservation_is_settled_once() {
 }
 
 #[test]
+fn a_threshold_is_set() {
+    given::<Stock>([received(10)]).when(set_threshold(9)).then([threshold_set(9)]);
+    given::<Stock>(enough()).when(set_threshold(5)).then([threshold_set(5)]);
+}
+
+#[test]
+fn the_same_threshold_is_no_news() {
+    given::<Stock>(enough()).when(set_threshold(4)).then_nothing();
+    given::<Stock>(low()).when(set_threshold(4)).then_nothing();
+}
+
+#[test]
+fn a_reservation_that_leaves_too_few_is_told() {
+    given::<Stock>(enough()).when(reserve(order(1), 5)).then([reserved(order(1), 5)]);
+    given::<Stock>(enough()).when(reserve(order(1), 6)).then([reserved(order(1), 6), ran_low(4, 4)]);
+    given::<Stock>(enough()).when(reserve(order(1), 10)).then([reserved(order(1), 10), ran_low(0, 4)]);
+}
+
+#[test]
+fn a_count_that_finds_too_few_is_told() {
+    given::<Stock>(enough()).when(adjust(5)).then([adjusted(10, 5)]);
+    given::<Stock>(enough()).when(adjust(4)).then([adjusted(10, 4), ran_low(4, 4)]);
+    given::<Stock>(enough()).when(adjust(0)).then([adjusted(10, 0), depleted(), ran_low(0, 4)]);
+}
+
+#[test]
+fn a_threshold_above_what_is_available_is_told() {
+    given::<Stock>([received(10)]).when(set_threshold(10)).then([threshold_set(10), ran_low(10, 10)]);
+    given::<Stock>([received(10), reserved(order(1), 4)])
+        .when(set_threshold(7))
+        .then([threshold_set(7), ran_low(6, 7)]);
+    given::<Stock>(enough()).when(set_threshold(u32::MAX)).then([threshold_set(u32::MAX), ran_low(10, u32::MAX)]);
+    // A SKU that nobody has received has as little as there is.
+    given::<Stock>([]).when(set_threshold(0)).then([threshold_set(0), ran_low(0, 0)]);
+}
+
+#[test]
+fn without_a_threshold_nothing_is_too_few() {
+    given::<Stock>([received(10)]).when(reserve(order(1), 10)).then([reserved(order(1), 10)]);
+}
+
+#[test]
+fn what_takes_nothing_from_what_is_available_tells_nothing() {
+    let asked_for_more = reserve(order(2), 11);
+    given::<Stock>(enough()).when(asked_for_more).then([declined(order(2), 11, 10)]);
+    let reserved = [received(10), threshold_set(4), reserved(order(1), 5)];
+    given::<Stock>(reserved).when(ship(order(1))).then([shipped(order(1), 5)]);
+}
+
+#[test]
+fn low_stock_is_told_once() {
+    given::<Stock>(low()).when(reserve(order(2), 1)).then([reserved(order(2), 1)]);
+    given::<Stock>(low()).when(adjust(8)).then([adjusted(10, 8)]);
+    given::<Stock>(low()).when(set_threshold(5)).then([threshold_set(5)]);
+    given::<Stock>(low()).when(ship(order(1))).then([shipped(order(1), 6)]);
+    // Nor when there is a little more, and still too little.
+    let lower = [reserved(order(2), 3), released(order(2), 3)];
+    given::<Stock>(low().into_iter().chain(lower)).when(reserve(order(3), 2)).then([reserved(order(3), 2)]);
+}
+
+#[test]
+fn stock_that_was_enough_in_between_runs_low_again() {
+    let recovered = |event: Event| given::<Stock>(low().into_iter().chain([event]));
+    recovered(received(1)).when(reserve(order(2), 1)).then([reserved(order(2), 1), ran_low(4, 4)]);
+    recovered(released(order(1), 6)).when(reserve(order(2), 7)).then([reserved(order(2), 7), ran_low(3, 4)]);
+    recovered(adjusted(10, 12)).when(adjust(9)).then([adjusted(12, 9), ran_low(3, 4)]);
+    recovered(threshold_set(3)).when(reserve(order(2), 1)).then([reserved(order(2), 1), ran_low(3, 3)]);
+    recovered(threshold_set(3)).when(set_threshold(4)).then([threshold_set(4), ran_low(4, 4)]);
+}
+
+#[test]
 fn its_history_makes_the_stock() {
     let history = [
         received(10),
@@ -168,12 +261,16 @@ fn its_history_makes_the_stock() {
         shipped(order(2), 2),
         declined(order(4), 20, 5),
         adjusted(8, 7),
+        threshold_set(2),
+        threshold_set(4),
+        ran_low(4, 4),
     ];
     given::<Stock>(history).then_state(StockState {
         on_hand: 7,
         reserved: 3,
         available: 4,
         reservations: BTreeMap::from([(order(3), quantity(3))]),
+        threshold: Some(4),
     });
 }
 
@@ -181,10 +278,12 @@ fn its_history_makes_the_stock() {
 fn the_stock_is_shown_with_these_names() {
     let shown = serde_json::json!({
         "on_hand": 10, "reserved": 4, "available": 6,
-        "reservations": { "00000000-0000-0000-0000-000000000001": 4 }
+        "reservations": { "00000000-0000-0000-0000-000000000001": 4 },
+        "threshold": null
     });
     let state = fold::<Stock>(&[received(10), reserved(order(1), 4)]);
     assert_eq!(serde_json::to_value(state).unwrap(), shown);
+    assert_eq!(serde_json::to_value(fold::<Stock>(&low())).unwrap()["threshold"], 4);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{CustomerId, Line, Quantity, Sku};
+use crate::ids::{CardToken, CustomerId, Line, Quantity, Sku};
 use crate::money::{Currency, Price};
 
 /// A command to an order.
@@ -19,14 +19,18 @@ pub enum Command {
     Confirm(Confirm),
     /// The shop cannot take the order.
     Reject(Reject),
-    /// The order is called off.
+    /// The customer calls the order off: at once while it is only placed; a confirmed one if the goods can still be kept.
     Cancel(Cancel),
+    /// The goods left the house.
+    Dispatch(Dispatch),
+    /// The shop calls the order off, having undone what was done for it.
+    CallOff(CallOff),
     /// The goods arrived.
     Complete(Complete),
 }
 
 // A `Sale` is no command of its own: it may be placed or recorded.
-crate::decider::payloads_are_commands!(Confirm, Reject, Cancel, Complete);
+crate::decider::payloads_are_commands!(Confirm, Reject, Cancel, Dispatch, CallOff, Complete);
 
 /// What is bought, by whom, from where and at which prices.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +50,9 @@ pub struct Sale {
     pub placed_at: DateTime<Utc>,
     /// What was bought, in the customer's order. A SKU may stand on several lines.
     pub lines: Vec<OrderLine>,
+    /// What is to be charged. An order that costs something needs it to be placed; one that is recorded has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<CardToken>,
 }
 
 /// One line of an order.
@@ -74,10 +81,23 @@ pub struct Reject {
     pub reason: Line,
 }
 
-/// The order is called off.
+/// The customer calls the order off.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cancel {
+    /// Why.
+    pub reason: Line,
+}
+
+/// The goods left the house.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Dispatch {}
+
+/// The shop calls the order off.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CallOff {
     /// Why.
     pub reason: Line,
 }

@@ -11,8 +11,8 @@ use crate::decider::Decider;
 use crate::ids::{CustomerId, Line, OrderId, Quantity};
 use crate::money::{Money, Price};
 use crate::ordering::{
-    Cancel, Cancelled, Command, Complete, Completed, Confirm, Confirmed, Event, OrderLine, Placed, Recorded, Reject,
-    Rejected, Sale, SaleMade,
+    CallOff, Cancel, CancellationDeclined, CancellationRequested, Cancelled, Command, Complete, Completed, Confirm,
+    Confirmed, Dispatch, Dispatched, Event, OrderLine, Placed, Recorded, Reject, Rejected, Sale, SaleMade,
 };
 
 /// The aggregate of one order. Its stream is `order-{id}`.
@@ -33,7 +33,7 @@ impl Order {
 pub struct OrderState {
     /// How far it has come.
     pub status: Status,
-    /// Why it was rejected or cancelled; `null` otherwise.
+    /// Why it was rejected or cancelled, or is to be cancelled; `null` otherwise.
     pub reason: Option<Line>,
     /// The number under which the customer or an older system knows it.
     pub reference: Option<Line>,
@@ -57,6 +57,10 @@ pub enum Status {
     Placed,
     /// It is reserved and paid.
     Confirmed,
+    /// The customer wants it called off; the shop is trying to keep the goods in the house.
+    Cancelling,
+    /// The goods have left the house.
+    Dispatched,
     /// The goods arrived. Final.
     Completed,
     /// The shop could not take it. Final.
@@ -72,6 +76,8 @@ impl fmt::Display for Status {
         f.write_str(match self {
             Self::Placed => "placed",
             Self::Confirmed => "confirmed",
+            Self::Cancelling => "cancelling",
+            Self::Dispatched => "dispatched",
             Self::Completed => "completed",
             Self::Rejected => "rejected",
             Self::Cancelled => "cancelled",
@@ -116,6 +122,15 @@ pub enum Refusal {
         /// The sum of the lines before it, in minor units.
         subtotal_minor: i64,
     },
+    /// What costs something is charged to a card.
+    #[error("the order costs {total}, and names no card to charge")]
+    NoCard {
+        /// What it costs.
+        total: Money,
+    },
+    /// What was traded elsewhere was paid elsewhere.
+    #[error("an order that is recorded was paid elsewhere; leave the card out")]
+    CardOnRecord,
     /// The order was placed in a year outside [`Order::YEARS`].
     #[error("an order is placed in the years {first} to {last}, not at {placed_at}")]
     ImplausibleDate {
@@ -138,14 +153,26 @@ pub enum Refusal {
         /// Its present status.
         status: Status,
     },
-    /// Only a placed or a confirmed order can be cancelled.
+    /// Only a placed or a confirmed order can be cancelled; what has left the house is past that.
     #[error("the order is {status}; only a placed or confirmed one can be cancelled")]
     CannotCancel {
         /// Its present status.
         status: Status,
     },
-    /// Only a confirmed order can be completed.
-    #[error("the order is {status}; only a confirmed one can be completed")]
+    /// Only the goods of a confirmed order can leave the house.
+    #[error("the order is {status}; only a confirmed one can be dispatched")]
+    CannotDispatch {
+        /// Its present status.
+        status: Status,
+    },
+    /// The shop calls off what it has confirmed; before that it rejects.
+    #[error("the order is {status}; only a confirmed or dispatched one can be called off")]
+    CannotCallOff {
+        /// Its present status.
+        status: Status,
+    },
+    /// Only a dispatched order can be completed.
+    #[error("the order is {status}; only a dispatched one can be completed")]
     CannotComplete {
         /// Its present status.
         status: Status,
@@ -173,6 +200,13 @@ impl Decider for Order {
             // Without an order there is nothing that the other events could change.
             (None, _) => None,
             (Some(order), Event::Confirmed(_)) => Some(OrderState { status: Status::Confirmed, ..order }),
+            (Some(order), Event::CancellationRequested(CancellationRequested { reason })) => {
+                Some(OrderState { status: Status::Cancelling, reason: Some(reason.clone()), ..order })
+            }
+            (Some(order), Event::CancellationDeclined(_)) => {
+                Some(OrderState { status: Status::Confirmed, reason: None, ..order })
+            }
+            (Some(order), Event::Dispatched(_)) => Some(OrderState { status: Status::Dispatched, ..order }),
             (Some(order), Event::Completed(_)) => Some(OrderState { status: Status::Completed, ..order }),
             (Some(order), Event::Rejected(Rejected { reason })) => {
                 Some(OrderState { status: Status::Rejected, reason: Some(reason.clone()), ..order })
@@ -185,7 +219,8 @@ impl Decider for Order {
 
     fn decide(state: &Self::State, command: Command) -> Result<Vec<Event>, Refusal> {
         let event = match (state.as_ref().map(|order| order.status), command) {
-            (None, Command::Place(sale)) => Placed(made(sale)?).into(),
+            (None, Command::Place(sale)) => Placed(to_be_paid(made(sale)?)?).into(),
+            (None, Command::Record(Sale { card: Some(_), .. })) => return Err(Refusal::CardOnRecord),
             (None, Command::Record(sale)) => Recorded(made(sale)?).into(),
             (None, _) => return Err(Refusal::NotPlaced),
             (Some(status), Command::Place(_) | Command::Record(_)) => return Err(Refusal::AlreadyPlaced { status }),
@@ -196,12 +231,24 @@ impl Decider for Order {
             (Some(Status::Placed), Command::Reject(Reject { reason })) => Rejected { reason }.into(),
             (Some(status), Command::Reject(_)) => return Err(Refusal::CannotReject { status }),
 
-            (Some(Status::Placed | Status::Confirmed), Command::Cancel(Cancel { reason })) => {
-                Cancelled { reason }.into()
-            }
+            (Some(Status::Placed), Command::Cancel(Cancel { reason })) => Cancelled { reason }.into(),
+            // Whether the goods can still be kept is for the shipment to say.
+            (Some(Status::Confirmed), Command::Cancel(Cancel { reason })) => CancellationRequested { reason }.into(),
             (Some(status), Command::Cancel(_)) => return Err(Refusal::CannotCancel { status }),
 
-            (Some(Status::Confirmed), Command::Complete(Complete {})) => Completed {}.into(),
+            (Some(Status::Confirmed), Command::Dispatch(Dispatch {})) => Dispatched {}.into(),
+            (Some(Status::Cancelling), Command::Dispatch(Dispatch {})) => {
+                return Ok(vec![CancellationDeclined {}.into(), Dispatched {}.into()]);
+            }
+            (Some(status), Command::Dispatch(_)) => return Err(Refusal::CannotDispatch { status }),
+
+            (
+                Some(Status::Confirmed | Status::Cancelling | Status::Dispatched),
+                Command::CallOff(CallOff { reason }),
+            ) => Cancelled { reason }.into(),
+            (Some(status), Command::CallOff(_)) => return Err(Refusal::CannotCallOff { status }),
+
+            (Some(Status::Dispatched), Command::Complete(Complete {})) => Completed {}.into(),
             (Some(status), Command::Complete(_)) => return Err(Refusal::CannotComplete { status }),
         };
         Ok(vec![event])
@@ -214,7 +261,7 @@ impl Decider for Order {
 
 impl OrderState {
     fn new(status: Status, sale: &SaleMade) -> Self {
-        let SaleMade { reference, customer, country, currency, placed_at, lines, total_minor } = sale.clone();
+        let SaleMade { reference, customer, country, currency, placed_at, lines, total_minor, card: _ } = sale.clone();
         // No decision makes a total below zero. Should one be on file, the fold still has to say something of it.
         let minor = Price::try_from(total_minor).unwrap_or(Price::ZERO);
         let total = Money { minor, currency };
@@ -225,13 +272,23 @@ impl OrderState {
 /// The sale with its total, when it is one.
 fn made(sale: Sale) -> Result<SaleMade, Refusal> {
     let total_minor = total(&sale.lines)?;
-    let Sale { reference, customer, country, currency, placed_at, lines } = sale;
+    let Sale { reference, customer, country, currency, placed_at, lines, card } = sale;
     if !Order::YEARS.contains(&placed_at.year()) {
         return Err(Refusal::ImplausibleDate { placed_at, first: *Order::YEARS.start(), last: *Order::YEARS.end() });
     }
     // No table keeps time finer than this, and what is folded twice has to be the same twice.
     let placed_at = placed_at.trunc_subsecs(6);
-    Ok(SaleMade { reference, customer, country, currency, placed_at, lines, total_minor })
+    Ok(SaleMade { reference, customer, country, currency, placed_at, lines, total_minor, card })
+}
+
+/// The sale, when it says what to charge. A gift needs no card.
+fn to_be_paid(sale: SaleMade) -> Result<SaleMade, Refusal> {
+    match Price::try_from(sale.total_minor) {
+        Ok(minor) if minor > Price::ZERO && sale.card.is_none() => {
+            Err(Refusal::NoCard { total: Money { minor, currency: sale.currency } })
+        }
+        _ => Ok(sale),
+    }
 }
 
 /// The sum of the lines in minor units.

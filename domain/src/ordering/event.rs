@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{CustomerId, Line};
+use crate::ids::{CardToken, CustomerId, Line};
 use crate::money::Currency;
 use crate::ordering::OrderLine;
 
@@ -17,6 +17,12 @@ crate::stored_events! {
         Recorded => "OrderRecorded" schema 1,
         /// It is reserved and paid.
         Confirmed => "OrderConfirmed" schema 1,
+        /// The customer wants it called off, and the shop tries to.
+        CancellationRequested => "OrderCancellationRequested" schema 1,
+        /// It could not be called off any more: the goods had left the house.
+        CancellationDeclined => "OrderCancellationDeclined" schema 1,
+        /// The goods left the house.
+        Dispatched => "OrderDispatched" schema 1,
         /// The shop could not take it.
         Rejected => "OrderRejected" schema 1,
         /// It was called off.
@@ -55,11 +61,29 @@ pub struct SaleMade {
     pub lines: Vec<OrderLine>,
     /// The sum of the lines, in minor units of the currency.
     pub total_minor: i64,
+    /// What is charged; absent where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<CardToken>,
 }
 
 /// An order is reserved and paid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Confirmed {}
+
+/// A customer wants a confirmed order called off.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CancellationRequested {
+    /// Why.
+    pub reason: Line,
+}
+
+/// An order could not be called off any more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CancellationDeclined {}
+
+/// The goods of an order left the house.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Dispatched {}
 
 /// The shop could not take an order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

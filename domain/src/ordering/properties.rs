@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decider::{Decider, fold};
-use crate::fixtures::{any_currency, any_price, any_quantity, any_sku, any_text, any_time, customer, lives, survives};
+use crate::fixtures::{
+    any_card, any_currency, any_price, any_quantity, any_sku, any_text, any_time, customer, lives, survives,
+};
 
 fn any_line() -> impl Strategy<Value = OrderLine> {
     (any_sku(), any_quantity(), any_price()).prop_map(|(sku, quantity, unit_price)| OrderLine {
@@ -18,14 +20,16 @@ fn any_line() -> impl Strategy<Value = OrderLine> {
 
 fn any_sale() -> impl Strategy<Value = Sale> {
     let customer = option::of(any::<u128>().prop_map(customer));
-    (option::of(any_text()), customer, any_text(), any_currency(), any_time(), vec(any_line(), 0..6)).prop_map(
-        |(reference, customer, country, currency, placed_at, lines)| Sale {
+    let lines = vec(any_line(), 0..6);
+    (option::of(any_text()), customer, any_text(), any_currency(), any_time(), lines, option::of(any_card())).prop_map(
+        |(reference, customer, country, currency, placed_at, lines, card)| Sale {
             reference,
             customer,
             country,
             currency,
             placed_at,
             lines,
+            card,
         },
     )
 }
@@ -34,10 +38,12 @@ fn any_command() -> impl Strategy<Value = Command> {
     prop_oneof![
         3 => any_sale().prop_map(Command::Place),
         1 => any_sale().prop_map(Command::Record),
-        2 => Just(Confirm {}.into()),
+        3 => Just(Confirm {}.into()),
         1 => any_text().prop_map(|reason| Reject { reason }.into()),
-        1 => any_text().prop_map(|reason| Cancel { reason }.into()),
-        2 => Just(Complete {}.into()),
+        2 => any_text().prop_map(|reason| Cancel { reason }.into()),
+        2 => Just(Dispatch {}.into()),
+        1 => any_text().prop_map(|reason| CallOff { reason }.into()),
+        1 => Just(Complete {}.into()),
     ]
 }
 
@@ -45,14 +51,17 @@ fn any_command() -> impl Strategy<Value = Command> {
 fn any_event() -> impl Strategy<Value = Event> {
     let any_made = || {
         (any_sale(), any::<i64>()).prop_map(|(sale, total_minor)| {
-            let Sale { reference, customer, country, currency, placed_at, lines } = sale;
-            SaleMade { reference, customer, country, currency, placed_at, lines, total_minor }
+            let Sale { reference, customer, country, currency, placed_at, lines, card } = sale;
+            SaleMade { reference, customer, country, currency, placed_at, lines, total_minor, card }
         })
     };
     prop_oneof![
         any_made().prop_map(|made| Placed(made).into()),
         any_made().prop_map(|made| Recorded(made).into()),
         Just(Confirmed {}.into()),
+        any_text().prop_map(|reason| CancellationRequested { reason }.into()),
+        Just(CancellationDeclined {}.into()),
+        Just(Dispatched {}.into()),
         any_text().prop_map(|reason| Rejected { reason }.into()),
         any_text().prop_map(|reason| Cancelled { reason }.into()),
         Just(Completed {}.into()),
@@ -73,6 +82,12 @@ proptest! {
             Ok([Event::Placed(Placed(made))]) => {
                 assert_eq!(i128::from(made.total_minor), sum);
                 assert_eq!(made.lines, sale.lines);
+                assert_eq!(made.card, sale.card);
+                assert!(sum == 0 || made.card.is_some());
+            }
+            Err(Refusal::NoCard { total }) => {
+                assert_eq!((i128::from(total.minor.minor()), total.currency), (sum, sale.currency));
+                assert!(sum > 0 && sale.card.is_none());
             }
             Err(Refusal::NoLines) => assert!(sale.lines.is_empty()),
             Err(Refusal::TotalOverflow { .. }) => assert!(sum > i128::from(Order::MAX_TOTAL)),
@@ -84,7 +99,8 @@ proptest! {
     fn an_order_begins_once_and_nothing_follows_its_end(commands in vec(any_command(), 0..30)) {
         let history = lives::<Order>(commands, |before, _, outcome| {
             let status = before.as_ref().map(|order| order.status);
-            let last = !matches!(status, None | Some(Status::Placed | Status::Confirmed));
+            let goes_on = [Status::Placed, Status::Confirmed, Status::Cancelling, Status::Dispatched];
+            let last = status.is_some_and(|status| !goes_on.contains(&status));
             assert!(!last || outcome.is_err(), "{status:?}: {outcome:?}");
         });
         for (nth, event) in history.iter().enumerate() {
@@ -93,6 +109,26 @@ proptest! {
         if let Some(order) = fold::<Order>(&history) {
             assert_eq!(i128::from(order.total.minor.minor()), sum(&order.lines));
         }
+    }
+
+    /// A cancellation that is asked for is declined, or the order is called off, before the goods leave the house; and
+    /// they leave it once, before they arrive.
+    #[test]
+    fn a_cancellation_is_answered_before_the_goods_leave_the_house(commands in vec(any_command(), 0..30)) {
+        let history = lives::<Order>(commands, |_, _, _| {});
+        let (mut asked, mut dispatched) = (false, false);
+        for event in &history {
+            match event {
+                Event::CancellationRequested(_) => assert!(!std::mem::replace(&mut asked, true), "{history:?}"),
+                Event::CancellationDeclined(_) => assert!(std::mem::take(&mut asked), "{history:?}"),
+                Event::Dispatched(_) => assert!(!asked && !std::mem::replace(&mut dispatched, true), "{history:?}"),
+                Event::Completed(_) => assert!(dispatched, "{history:?}"),
+                Event::Cancelled(_) => asked = false,
+                _ => {}
+            }
+        }
+        let cancelling = fold::<Order>(&history).is_some_and(|order| order.status == Status::Cancelling);
+        assert_eq!(cancelling, asked, "{history:?}");
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::customers::Customer;
 use crate::decider::Decider;
 use crate::inventory::Stock;
 use crate::ordering::Order;
+use crate::payments::Payment;
+use crate::shipping::Shipment;
+use crate::supervision::Supervision;
 
 /// A bounded context, seen from outside.
 #[derive(Clone, Copy)]
@@ -31,6 +34,9 @@ pub const CONTEXTS: &[Context] = &[
     context::<Stock>("inventory"),
     context::<Order>("ordering"),
     context::<Customer>("customers"),
+    context::<Payment>("payments"),
+    context::<Shipment>("shipping"),
+    context::<Supervision>("supervision"),
 ];
 
 const fn context<D: Decider>(name: &'static str) -> Context {

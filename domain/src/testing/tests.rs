@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::*;
-use crate::ids::Sku;
+use crate::ids::{OrderId, Sku};
+use crate::process::Never;
 
 /// A door that is open or shut.
 struct Door;
@@ -79,9 +80,20 @@ impl Decider for Door {
 struct Porter;
 
 impl Process for Porter {
+    const NAME: &'static str = "porter";
+    const VERSION: i32 = 1;
+    const CATEGORIES: &'static [&'static str] = &[Door::CATEGORY];
+    const TIMEOUTS: &'static [Never] = &[];
+
+    type Id = OrderId;
     type State = usize;
     type Event = Event;
     type Command = &'static str;
+    type Timeout = Never;
+
+    fn instance(_: &Event) -> Option<OrderId> {
+        None
+    }
 
     fn initial() -> usize {
         0
@@ -96,6 +108,10 @@ impl Process for Porter {
 
     fn react(open: &usize, event: &Event) -> Vec<&'static str> {
         if *open > 0 && matches!(event, Event::Opened(_)) { vec!["shut it"] } else { vec![] }
+    }
+
+    fn is_over(open: &usize) -> bool {
+        *open == 0
     }
 }
 
