@@ -14,12 +14,15 @@ use domain::customers::Customer;
 use domain::decider::Decider;
 use domain::ids::InvalidId;
 use domain::inventory::Stock;
+use domain::payments::Payment;
+use domain::shipping::Shipment;
 use event_store::{Direction, InvalidStreamName, Position, RecordedEvent, StreamName};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::checkouts::Checkouts;
 use crate::envelope::Envelope;
 use crate::execute::{Answer, ExecuteError, Executor};
 use crate::load::{LoadError, Loaded, Until, stream_of};
@@ -28,7 +31,15 @@ use crate::wire::{self, WireError};
 
 /// Every aggregate that can be reached: a new one is registered by a line in here.
 pub fn registry() -> Registry {
-    Registry::new([plain::<Product>(), plain::<Stock>(), served::<Orders>(), plain::<Customer>()])
+    Registry::new([
+        plain::<Product>(),
+        plain::<Stock>(),
+        served::<Orders>(),
+        plain::<Customer>(),
+        plain::<Payment>(),
+        plain::<Shipment>(),
+        served::<Checkouts>(),
+    ])
 }
 
 /// How the commands of an aggregate look from outside, and how they become the domain's.

@@ -5,12 +5,16 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod checkouts;
 pub mod endpoint;
 pub mod envelope;
 pub mod execute;
+pub mod gateway;
 pub mod http;
 pub mod load;
 pub mod ordering;
+pub mod process;
+pub mod sandbox;
 mod wire;
 
 pub use endpoint::{Endpoint, Registry, registry};

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::catalog::{Product, Status};
-use domain::ids::{CustomerId, Line, Quantity, Sku};
+use domain::ids::{CardToken, CustomerId, Line, Quantity, Sku};
 use domain::money::{Currency, Price};
-use domain::ordering::{Cancel, Command, Complete, Confirm, Order, OrderLine, Reject, Sale};
+use domain::ordering::{CallOff, Cancel, Command, Complete, Confirm, Dispatch, Order, OrderLine, Reject, Sale};
 use futures::{StreamExt as _, TryStreamExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,8 +34,12 @@ pub enum OrderCommand {
     Confirm(Confirm),
     /// The shop cannot take the order.
     Reject(Reject),
-    /// The order is called off.
+    /// The customer calls the order off: at once while it is only placed; a confirmed one if the goods can still be kept.
     Cancel(Cancel),
+    /// The goods left the house.
+    Dispatch(Dispatch),
+    /// The shop calls the order off, having undone what was done for it.
+    CallOff(CallOff),
     /// The goods arrived.
     Complete(Complete),
 }
@@ -59,6 +63,9 @@ pub struct PlaceOrder {
     pub placed_at: Option<DateTime<Utc>>,
     /// What is bought.
     pub lines: Vec<QuotedLine>,
+    /// The payment gateway's token of the card to be charged; absent for an order that costs nothing.
+    #[serde(default)]
+    pub card: Option<CardToken>,
 }
 
 /// A line of an order to be placed.
@@ -114,13 +121,15 @@ impl Endpoint for Orders {
             OrderCommand::Confirm(confirm) => Command::Confirm(confirm),
             OrderCommand::Reject(reject) => Command::Reject(reject),
             OrderCommand::Cancel(cancel) => Command::Cancel(cancel),
+            OrderCommand::Dispatch(dispatch) => Command::Dispatch(dispatch),
+            OrderCommand::CallOff(call_off) => Command::CallOff(call_off),
             OrderCommand::Complete(complete) => Command::Complete(complete),
         })
     }
 }
 
 async fn priced(order: PlaceOrder, executor: &Executor, now: DateTime<Utc>) -> Result<Sale, PrepareError> {
-    let PlaceOrder { reference, customer, country, currency, placed_at, lines } = order;
+    let PlaceOrder { reference, customer, country, currency, placed_at, lines, card } = order;
     let unpriced = lines.iter().filter(|line| line.unit_price_minor.is_none()).map(|line| line.sku.clone());
     let unpriced: std::collections::BTreeSet<Sku> = unpriced.collect();
     let prices: BTreeMap<Sku, Price> = futures::stream::iter(unpriced)
@@ -134,7 +143,7 @@ async fn priced(order: PlaceOrder, executor: &Executor, now: DateTime<Utc>) -> R
         Ok(OrderLine { sku, quantity, unit_price })
     };
     let lines = lines.into_iter().map(line).collect::<Result<_, PrepareError>>()?;
-    Ok(Sale { reference, customer, country, currency, placed_at: placed_at.unwrap_or(now), lines })
+    Ok(Sale { reference, customer, country, currency, placed_at: placed_at.unwrap_or(now), lines, card })
 }
 
 /// The catalogue's price of a product, from its own stream.

@@ -150,6 +150,6 @@ mod tests {
     fn the_schema_names_every_command() {
         let names: Vec<_> =
             commands::<Command>(&mut SchemaGenerator::default()).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["receive", "adjust", "reserve", "release", "ship"]);
+        assert_eq!(names, ["receive", "adjust", "reserve", "release", "ship", "set-threshold"]);
     }
 }

@@ -1,0 +1,130 @@
+//! What one event does to one instance: the commands of the reaction are sent, then the event is folded in.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use domain::process::Process;
+use event_store::RecordedEvent;
+use futures::{FutureExt as _, StreamExt as _};
+use uuid::Uuid;
+
+use super::book::{Instance, Stop};
+use super::{Conduct, ManagerError, Seen, Setback, see};
+use crate::envelope::Envelope;
+
+/// The namespace of the ids of commands that processes send.
+const COMMANDS: Uuid = Uuid::from_u128(0x3c1e_92d7_0b5e_5f0f_a4b6_07d2_9e8c_5521);
+
+/// How many commands of one reaction are under way at a time.
+const AT_ONCE: usize = 32;
+
+/// How long to wait before a command is sent again: at first, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+
+/// The id of an instance of the process that is conducted.
+pub(super) type IdOf<C> = <<C as Conduct>::Process as Process>::Id;
+/// The state of an instance of the process that is conducted.
+pub(super) type StateOf<C> = <<C as Conduct>::Process as Process>::State;
+
+/// Shows an instance its next event. One that cannot go on holds what it has not seen, in order, until an event lets it
+/// try again.
+pub(super) async fn show<C: Conduct>(
+    conduct: &C,
+    id: &IdOf<C>,
+    instance: &mut Instance<StateOf<C>>,
+    recorded: RecordedEvent,
+) -> Result<(), ManagerError> {
+    let seen = see(recorded)?;
+    if instance.parked.is_none() {
+        react(conduct, id, instance, seen, None).await;
+        return Ok(());
+    }
+    let resumed_by = C::Process::resumes(&conduct.see(&seen)).then_some(seen.recorded.id);
+    instance.held.insert(seen.recorded.position, seen.recorded);
+    if resumed_by.is_some() {
+        instance.parked = None;
+        while instance.parked.is_none() {
+            let Some((_, next)) = instance.held.pop_first() else { break };
+            react(conduct, id, instance, see(next)?, resumed_by).await;
+        }
+    }
+    Ok(())
+}
+
+/// Lets an instance react to an event and folds it in, or parks the instance on it.
+async fn react<C: Conduct>(
+    conduct: &C,
+    id: &IdOf<C>,
+    instance: &mut Instance<StateOf<C>>,
+    seen: Seen,
+    resumed_by: Option<Uuid>,
+) {
+    let event = conduct.see(&seen);
+    let commands = C::Process::react(&instance.state, &event);
+    let sending = commands.iter().enumerate().map(|(index, command)| {
+        let envelope = caused_by(C::Process::NAME, &seen, &index.to_string());
+        async move { patiently(|| conduct.send(id, command, envelope.clone())).await.err() }.boxed()
+    });
+    let setbacks: Vec<String> = futures::stream::iter(sending.collect::<Vec<_>>())
+        .buffer_unordered(AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
+    if let Some(why) = setbacks.into_iter().next() {
+        // What could be done of the reaction is done; let try again, it is repeated, and does what is missing.
+        tracing::warn!(process = C::Process::NAME, instance = %id, event.id = %seen.recorded.id, why, "parked");
+        let mark = format!("parked/{}", resumed_by.unwrap_or_default());
+        let envelope = caused_by(C::Process::NAME, &seen, &mark);
+        let told = patiently(|| conduct.park(id, seen.recorded.id, &why, envelope.clone())).await;
+        if let Err(error) = told {
+            tracing::error!(process = C::Process::NAME, instance = %id, error, "cannot put on record that it is parked");
+        }
+        instance.parked = Some(Stop { event: seen.recorded.id, why });
+        instance.held.insert(seen.recorded.position, seen.recorded);
+        return;
+    }
+    let state = std::mem::replace(&mut instance.state, C::Process::initial());
+    instance.state = C::Process::evolve(state, &event);
+    let waits_for = C::Process::waits_for(&instance.state).map(|timeout| timeout.to_string());
+    if waits_for.as_ref() != instance.waits.as_ref().map(|(what, _)| what) {
+        instance.waits = waits_for.map(|what| (what, seen.recorded.recorded_at));
+    }
+}
+
+/// Carries something out, again and again while it may do better. Whoever stops waiting loses nothing.
+async fn patiently<F: Future<Output = Result<(), Setback>>>(mut attempt: impl FnMut() -> F) -> Result<(), String> {
+    let mut pause = PAUSE.0;
+    loop {
+        match attempt().await {
+            Ok(()) => return Ok(()),
+            Err(Setback::Lasting(why)) => return Err(why),
+            Err(Setback::Passing(why)) => {
+                tracing::warn!(why, "a command of a process could not be carried out yet; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE.1);
+            }
+        }
+    }
+}
+
+/// The envelope of a command that an event caused. Its id follows from the process, the event and `mark`, which tells
+/// the commands of one reaction apart.
+fn caused_by(process: &str, seen: &Seen, mark: &str) -> Envelope {
+    let id = Uuid::new_v5(&COMMANDS, format!("{process}/{}/{mark}", seen.recorded.id).as_bytes());
+    Envelope {
+        correlation_id: seen.metadata.correlation_id,
+        causation_id: seen.recorded.id,
+        actor: Some(format!("process {process}")),
+        traceparent: seen.metadata.traceparent.clone(),
+        ..Envelope::new(id, String::new(), Utc::now())
+    }
+}
+
+/// The envelope of a timeout. Its id follows from what was waited for, so that it fires once.
+pub(super) fn of_timeout<P: Process>(id: &P::Id, timeout: P::Timeout) -> Envelope {
+    let name = format!("{}/{id}/timeout/{timeout}", P::NAME);
+    Envelope {
+        actor: Some(format!("process {}", P::NAME)),
+        ..Envelope::new(Uuid::new_v5(&COMMANDS, name.as_bytes()), String::new(), Utc::now())
+    }
+}
