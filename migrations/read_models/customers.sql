@@ -20,12 +20,14 @@ create table customer_spend (
     revenue_minor bigint not null
 );
 
--- The open orders of a customer, whose confirmation or cancellation is still to come.
+-- The orders of a customer, which may still be confirmed, cancelled or refunded.
 create table customer_orders (
     order_id    uuid   not null,
     customer_id uuid   not null,
     currency    text   not null,
     total_minor bigint not null,
     -- Whether the order stands in customer_spend.
-    counted     bool   not null
+    counted     bool   not null,
+    -- Whether it was cancelled, rejected or refunded in full. It never counts again.
+    taken_back  bool   not null
 );

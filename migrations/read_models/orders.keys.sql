@@ -6,3 +6,4 @@ create index orders_total on orders (total_minor, order_id);
 create index orders_customer on orders (customer_id, placed_at, order_id) where customer_id is not null;
 create index orders_status on orders (status, placed_at, order_id);
 create index orders_reference on orders (reference) where reference is not null;
+alter table order_timeline add constraint order_timeline_pkey primary key (order_id, entry_no);

@@ -10,13 +10,15 @@ create table product_sales (
     revenue_minor bigint not null
 );
 
--- The lines of an open order, whose confirmation or cancellation is still to come.
+-- The lines of an open order, which may still be confirmed, cancelled or refunded.
 create table product_sales_orders (
-    order_id uuid not null,
-    currency text not null,
-    day      date not null,
+    order_id   uuid  not null,
+    currency   text  not null,
+    day        date  not null,
     -- [[sku, units, revenue_minor], …], one entry a SKU
-    lines    jsonb not null,
+    lines      jsonb not null,
     -- Whether the order stands in product_sales.
-    counted  bool not null
+    counted    bool  not null,
+    -- Whether it was cancelled, rejected or refunded in full. It never counts again.
+    taken_back bool  not null
 );

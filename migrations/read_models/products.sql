@@ -12,5 +12,9 @@ create table products (
     reserved    bigint      not null,
     -- on_hand - reserved
     available   bigint      not null,
+    -- At so many available units or fewer the stock is low. Null while nobody has said.
+    threshold   bigint,
+    -- available <= threshold
+    low         bool        not null,
     changed_at  timestamptz not null
 );

@@ -10,7 +10,7 @@ create table sales_daily (
     revenue_minor bigint not null
 );
 
--- What an open order will add to its day, whose confirmation or cancellation is still to come.
+-- What an open order will add to its day, which may still be confirmed, cancelled or refunded.
 create table sales_daily_orders (
     order_id      uuid   not null,
     day           date   not null,
@@ -20,5 +20,7 @@ create table sales_daily_orders (
     units         bigint not null,
     revenue_minor bigint not null,
     -- Whether the order stands in sales_daily.
-    counted       bool   not null
+    counted       bool   not null,
+    -- Whether it was cancelled, rejected or refunded in full. It never counts again.
+    taken_back    bool   not null
 );

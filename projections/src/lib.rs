@@ -5,8 +5,13 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod checkouts;
 pub mod customers;
+#[cfg(test)]
+mod histories;
+pub mod low_stock;
 pub mod orders;
+pub mod payments_ledger;
 pub mod product_sales;
 pub mod products;
 pub mod read_model;

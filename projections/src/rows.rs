@@ -99,7 +99,9 @@ fn sized(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(bytes);
 }
 
-/// Declares a row: the table it stands in, its primary key, and its other columns.
+/// Declares a row: the table it stands in, its primary key, its other columns, and columns that a row has either all
+/// together or not at all. Such a group costs a row without it nothing but a pointer; it is there when the first of its
+/// columns is not null.
 #[macro_export]
 macro_rules! row {
     (
@@ -107,6 +109,10 @@ macro_rules! row {
         pub struct $name:ident in $table:literal, key { $($(#[$kmeta:meta])* $key:ident : $ktype:ty),+ $(,)? } {
             $($(#[$cmeta:meta])* $column:ident : $ctype:ty),* $(,)?
         }
+        $(
+            $(#[$gmeta:meta])*
+            optional $group:ident : $gname:ident { $first:ident : $ftype:ty $(, $more:ident : $mtype:ty)* $(,)? }
+        )*
     ) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq)]
@@ -114,13 +120,28 @@ macro_rules! row {
         pub struct $name {
             $($(#[$kmeta])* pub $key: $ktype,)+
             $($(#[$cmeta])* pub $column: $ctype,)*
+            $(pub $group: Option<Box<$gname>>,)*
         }
+
+        $(
+            $(#[$gmeta])*
+            #[derive(Debug, Clone, PartialEq)]
+            #[allow(missing_docs, reason = "what a column holds is said where its table is created")]
+            pub struct $gname {
+                pub $first: $ftype,
+                $(pub $more: $mtype,)*
+            }
+        )*
 
         impl $crate::rows::Row for $name {
             const TABLE: &'static str = $table;
             const COLUMNS: &'static [(&'static str, &'static str)] = &[
                 $((stringify!($key), <$ktype as $crate::rows::Column>::SQL),)+
                 $((stringify!($column), <$ctype as $crate::rows::Column>::SQL),)*
+                $(
+                    (stringify!($first), <$ftype as $crate::rows::Column>::SQL),
+                    $((stringify!($more), <$mtype as $crate::rows::Column>::SQL),)*
+                )*
             ];
             const KEY_COLUMNS: usize = [$(stringify!($key)),+].len();
             type Key = ($($ktype,)+);
@@ -134,6 +155,13 @@ macro_rules! row {
                 Ok(Self {
                     $($key: row.try_get(stringify!($key))?,)+
                     $($column: row.try_get(stringify!($column))?,)*
+                    $($group: match row.try_get(stringify!($first))? {
+                        Some($first) => Some(Box::new($gname {
+                            $first,
+                            $($more: row.try_get(stringify!($more))?,)*
+                        })),
+                        None => None,
+                    },)*
                 })
             }
 
@@ -146,6 +174,10 @@ macro_rules! row {
                 query
                     $(.bind(rows.iter().map(|row| &row.$key).collect::<Vec<_>>()))+
                     $(.bind(rows.iter().map(|row| &row.$column).collect::<Vec<_>>()))*
+                    $(
+                        .bind(rows.iter().map(|row| row.$group.as_deref().map(|it| &it.$first)).collect::<Vec<_>>())
+                        $(.bind(rows.iter().map(|row| row.$group.as_deref().map(|it| &it.$more)).collect::<Vec<_>>()))*
+                    )*
             }
 
             fn copy(&self, out: &mut Vec<u8>) {
@@ -153,6 +185,16 @@ macro_rules! row {
                 out.extend((Self::COLUMNS.len() as i16).to_be_bytes());
                 $($crate::rows::Column::copy(&self.$key, out);)+
                 $($crate::rows::Column::copy(&self.$column, out);)*
+                $(match self.$group.as_deref() {
+                    Some(group) => {
+                        $crate::rows::Column::copy(&group.$first, out);
+                        $($crate::rows::Column::copy(&group.$more, out);)*
+                    }
+                    None => {
+                        $crate::rows::Column::copy(&None::<$ftype>, out);
+                        $($crate::rows::Column::copy(&None::<$mtype>, out);)*
+                    }
+                })*
             }
         }
     };
@@ -235,6 +277,20 @@ impl<R: Row> Rows<R> {
         self.loaded.extend(found.into_iter().map(|row| (row.key(), Some(row))));
     }
 
+    /// Takes in what was asked for from rows that are all there are. Says whether there was anything.
+    pub(crate) fn load_from(&mut self, all: &Self) -> bool {
+        let wanted = self.take_wanted();
+        let any = !wanted.is_empty();
+        let found = wanted.iter().filter_map(|key| all.changed.get(key).cloned().flatten()).collect();
+        self.load(wanted, found);
+        any
+    }
+
+    /// Writes what the fold made over rows that are all there are.
+    pub(crate) fn write_to(self, all: &mut Self) {
+        all.changed.extend(self.changed);
+    }
+
     /// Forgets what the fold made, so that it can fold again.
     pub(crate) fn reset(&mut self) {
         self.changed.clear();
@@ -258,6 +314,12 @@ pub trait Tables: Send + Sync + 'static {
     async fn load(&mut self, schema: &str, connection: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error>;
     /// Writes what the fold made: each changed row once.
     async fn write(&self, schema: &str, connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error>;
+    /// As [`load`](Self::load), from tables in memory that hold everything.
+    fn load_from(&mut self, all: &Self) -> bool;
+    /// As [`write`](Self::write), into tables in memory that hold everything.
+    fn write_to(self, all: &mut Self);
+    /// Every row that was put, to compare: by table, and in the order of the keys.
+    fn shown(&self) -> Vec<String>;
     /// Copies everything that was put into tables that were made in the same transaction. Returns the number of rows.
     async fn copy(&self, schema: &str, connection: &mut sqlx::PgConnection) -> Result<u64, sqlx::Error>;
     /// Forgets what the fold made, so that it can fold again.
@@ -295,6 +357,22 @@ macro_rules! tables {
             async fn write(&self, schema: &str, connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
                 $($crate::runtime::sql::write(&self.$table, schema, connection).await?;)+
                 Ok(())
+            }
+
+            fn load_from(&mut self, all: &Self) -> bool {
+                let mut any = false;
+                $(any |= self.$table.load_from(&all.$table);)+
+                any
+            }
+
+            fn write_to(self, all: &mut Self) {
+                $(self.$table.write_to(&mut all.$table);)+
+            }
+
+            fn shown(&self) -> Vec<String> {
+                let mut shown = Vec::new();
+                $(shown.extend(self.$table.written().into_iter().map(|row| format!("{row:?}")));)+
+                shown
             }
 
             async fn copy(&self, schema: &str, connection: &mut sqlx::PgConnection) -> Result<u64, sqlx::Error> {

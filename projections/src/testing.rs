@@ -28,18 +28,43 @@ pub const START: DateTime<Utc> = match DateTime::from_timestamp(1_767_225_600, 0
     None => DateTime::UNIX_EPOCH,
 };
 
-/// Folds these events, in order, into empty tables.
+/// Folds these events, in order, into empty tables: all at once, as a rebuild does, and each on its own with no row in
+/// memory but those that it asks for, as a live projector may have to.
+///
+/// # Panics
+/// When the two ways do not end in the same rows.
 #[track_caller]
 pub fn given<M: ReadModel>(events: impl IntoIterator<Item = ShopEvent>) -> Given<M> {
+    let events = happen(events);
     let mut tables = M::Tables::new(true);
-    let mut outcome = Ok(());
-    for happened in happen(events) {
-        outcome = M::fold(&mut tables, &happened);
-        if outcome.is_err() {
-            break;
-        }
+    let outcome = events.iter().try_for_each(|happened| M::fold(&mut tables, happened));
+    let mut live = M::Tables::new(true);
+    let live_outcome = events.iter().try_for_each(|happened| fold_alone::<M>(&mut live, happened));
+    assert_eq!(outcome, live_outcome, "folded at once, and one by one");
+    if outcome.is_ok() {
+        assert_eq!(tables.shown(), live.shown(), "folded at once, and one by one");
     }
     Given { tables, outcome }
+}
+
+/// Folds one event, loading what it asks for until nothing is missing.
+fn fold_alone<M: ReadModel>(all: &mut M::Tables, happened: &Happened) -> Result<(), FoldError> {
+    let mut tables = M::Tables::new(false);
+    loop {
+        match M::fold(&mut tables, happened) {
+            Err(FoldError::NotLoaded) => {
+                tables.reset();
+                // A fold that asks for nothing and still misses something would be asked for ever.
+                if !tables.load_from(all) {
+                    return Err(FoldError::NotLoaded);
+                }
+            }
+            outcome => {
+                tables.write_to(all);
+                return outcome;
+            }
+        }
+    }
 }
 
 /// Events as the log would give them: revisions count by stream, times by the second.
@@ -47,22 +72,13 @@ pub fn happen(events: impl IntoIterator<Item = ShopEvent>) -> Vec<Happened> {
     let mut revisions = HashMap::<String, u64>::new();
     let mut at = START;
     let happened = |event: ShopEvent| {
-        let revision = revisions.entry(stream(&event)).or_default();
+        let revision = revisions.entry(event.stream()).or_default();
         let happened = Happened { event, revision: *revision, at };
         *revision += 1;
         at += TimeDelta::seconds(1);
         happened
     };
     events.into_iter().map(happened).collect()
-}
-
-fn stream(event: &ShopEvent) -> String {
-    match event {
-        ShopEvent::Catalog(sku, _) => format!("product-{sku}"),
-        ShopEvent::Inventory(sku, _) => format!("stock-{sku}"),
-        ShopEvent::Ordering(order, _) => format!("order-{order}"),
-        ShopEvent::Customers(customer, _) => format!("customer-{customer}"),
-    }
 }
 
 /// What a read model makes of the given events.

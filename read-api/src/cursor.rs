@@ -94,7 +94,7 @@ mod tests {
                 .prop_map(|micros| { Bind::Time(chrono::DateTime::from_timestamp_micros(micros).unwrap()) }),
         ];
         (proptest::option::of(value), any::<u128>())
-            .prop_map(|(value, id)| Key { value, id: Bind::Uuid(uuid::Uuid::from_u128(id)) })
+            .prop_map(|(value, id)| Key { value, id: vec![Bind::Uuid(uuid::Uuid::from_u128(id))] })
     }
 
     proptest! {

@@ -167,7 +167,7 @@ impl Listed for Customer {
     const TABLE: Table = Table {
         name: "read.customers",
         columns: "customer_id, reference, name, email, phone, status, registered_at",
-        id: "customer_id",
+        id: &["customer_id"],
     };
     const MODEL: ReadModel = ReadModel::Customers;
 
@@ -176,7 +176,7 @@ impl Listed for Customer {
             Some("reference") => self.reference.clone().map_or(Bind::Null, Bind::Text),
             _ => Bind::Time(self.registered_at.0),
         };
-        Key { value: Some(value), id: Bind::Uuid(self.id.0) }
+        Key { value: Some(value), id: vec![Bind::Uuid(self.id.0)] }
     }
 
     fn make_siblings(rows: Vec<&mut Self>) {

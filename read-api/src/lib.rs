@@ -6,12 +6,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod batch;
+mod checkouts;
 mod connection;
 mod cursor;
 mod customers;
 mod error;
 mod http;
+mod ledger;
 mod limits;
+mod low_stock;
 mod money;
 mod orders;
 mod own_writes;

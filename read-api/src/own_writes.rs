@@ -21,6 +21,9 @@ pub(crate) enum ReadModel {
     Customers,
     SalesDaily,
     ProductSales,
+    PaymentsLedger,
+    Checkouts,
+    LowStock,
 }
 
 impl ReadModel {
@@ -31,6 +34,9 @@ impl ReadModel {
             Self::Customers => "customers",
             Self::SalesDaily => "sales_daily",
             Self::ProductSales => "product_sales",
+            Self::PaymentsLedger => "payments_ledger",
+            Self::Checkouts => "checkouts",
+            Self::LowStock => "low_stock",
         }
     }
 }

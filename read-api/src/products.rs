@@ -66,6 +66,10 @@ pub(crate) struct Product {
     reserved: Long,
     /// How many of them can still be ordered.
     available: Long,
+    /// At so many available units or fewer the stock is low; null while nobody has said.
+    threshold: Option<Long>,
+    /// Whether it is low now. lowStock lists those that are.
+    low: bool,
     /// When the catalogue's entry or the stock last changed.
     changed_at: DateTime,
     #[graphql(skip)]
@@ -85,8 +89,9 @@ impl Product {
 impl Listed for Product {
     const TABLE: Table = Table {
         name: "read.products",
-        columns: "sku, name, description, price_minor, currency, status, on_hand, reserved, available, changed_at",
-        id: "sku",
+        columns: "sku, name, description, price_minor, currency, status, on_hand, reserved, available, threshold, low, \
+                  changed_at",
+        id: &["sku"],
     };
     const MODEL: ReadModel = ReadModel::Products;
 
@@ -97,7 +102,7 @@ impl Listed for Product {
             Some(_) => Some(Bind::Int(self.available.0)),
             None => None,
         };
-        Key { value, id: Bind::Text(self.sku.0.clone()) }
+        Key { value, id: vec![Bind::Text(self.sku.0.clone())] }
     }
 }
 

@@ -2,8 +2,11 @@
 
 use async_graphql::{EmptyMutation, EmptySubscription, MergedObject, SchemaBuilder};
 
+use crate::checkouts::CheckoutsQuery;
 use crate::customers::CustomersQuery;
+use crate::ledger::LedgerQuery;
 use crate::limits;
+use crate::low_stock::LowStockQuery;
 use crate::orders::OrdersQuery;
 use crate::products::ProductsQuery;
 use crate::projections::ProjectionsQuery;
@@ -13,7 +16,16 @@ use crate::sales::SalesQuery;
 /// every answer says in extensions.asOf how far they had come before the data was read, so that is the least the data
 /// holds. To see the effect of a command, send the position it answered as the header Storefold-After.
 #[derive(Default, MergedObject)]
-pub(crate) struct Query(OrdersQuery, ProductsQuery, CustomersQuery, SalesQuery, ProjectionsQuery);
+pub(crate) struct Query(
+    OrdersQuery,
+    CheckoutsQuery,
+    LedgerQuery,
+    ProductsQuery,
+    LowStockQuery,
+    CustomersQuery,
+    SalesQuery,
+    ProjectionsQuery,
+);
 
 pub(crate) type Schema = async_graphql::Schema<Query, EmptyMutation, EmptySubscription>;
 

@@ -17,7 +17,7 @@ pub(crate) struct SalesQuery;
 #[Object]
 impl SalesQuery {
     /// What was sold in a currency. An order counts from its confirmation (or its recording) on, for the day on which it
-    /// was placed, in UTC; it no longer counts once it is cancelled.
+    /// was placed, in UTC; it no longer counts once it is cancelled, or all of its payment was given back.
     async fn sales_summary(
         &self,
         ctx: &Context<'_>,

@@ -13,8 +13,8 @@ pub(crate) struct Table {
     pub(crate) name: &'static str,
     /// What is selected of it.
     pub(crate) columns: &'static str,
-    /// The column that tells its rows apart, and that decides between rows that a sort order finds equal.
-    pub(crate) id: &'static str,
+    /// The columns that tell its rows apart, and that decide between rows that a sort order finds equal.
+    pub(crate) id: &'static [&'static str],
 }
 
 /// An order of the rows of a table.
@@ -61,9 +61,9 @@ pub(crate) struct Key {
     /// The value of the sort's column, if it has one.
     #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
     pub(crate) value: Option<Bind>,
-    /// The row's id.
+    /// The row's id: a value for each of its columns.
     #[serde(rename = "i")]
-    pub(crate) id: Bind,
+    pub(crate) id: Vec<Bind>,
 }
 
 /// What the rows must fulfil, all of it.
@@ -163,38 +163,43 @@ fn push_conditions(sql: &mut QueryBuilder<Postgres>, conditions: &Conditions) {
 /// The rows that stand on one side of a key: beyond it in the ascending order, if `greater`, else before it. The key may
 /// be that of a row which is gone.
 fn push_beyond(sql: &mut QueryBuilder<Postgres>, table: &Table, sort: &Sort, key: &Key, greater: bool) {
-    let (id, than) = (table.id, if greater { " > " } else { " < " });
+    let (id, than) = (table.id.join(", "), if greater { ") > (" } else { ") < (" });
     match (sort.column, &key.value) {
         (Some(column), Some(Bind::Null)) => {
             let null_side = if greater { "is null and" } else { "is not null or" };
-            sql.push(format_args!("({column} {null_side} {id}{than}"));
-            push_value(sql, &key.id);
+            sql.push(format_args!("({column} {null_side} ({id}{than}"));
+            push_values(sql, &key.id);
         }
         (Some(column), Some(value)) => {
-            sql.push(format_args!("(({column}, {id}){than}("));
+            sql.push(format_args!("(({column}, {id}{than}"));
             push_value(sql, value);
             sql.push(", ");
-            push_value(sql, &key.id);
-            sql.push(")");
+            push_values(sql, &key.id);
             if sort.nullable && greater {
-                sql.push(format_args!(" or {column} is null"));
+                sql.push(format_args!(") or ({column} is null"));
             }
         }
         _ => {
-            sql.push(format_args!("({id}{than}"));
-            push_value(sql, &key.id);
+            sql.push(format_args!("(({id}{than}"));
+            push_values(sql, &key.id);
         }
     }
-    sql.push(")");
+    sql.push("))");
 }
 
 fn push_order(sql: &mut QueryBuilder<Postgres>, table: &Table, sort: &Sort, backward: bool) {
     let direction = if sort.descending != backward { "desc" } else { "asc" };
-    sql.push(" order by ");
-    if let Some(column) = sort.column {
-        sql.push(format_args!("{column} {direction}, "));
+    let columns = sort.column.iter().chain(table.id).map(|column| format!("{column} {direction}"));
+    sql.push(" order by ").push(columns.collect::<Vec<_>>().join(", "));
+}
+
+fn push_values(sql: &mut QueryBuilder<Postgres>, values: &[Bind]) {
+    for (number, value) in values.iter().enumerate() {
+        if number > 0 {
+            sql.push(", ");
+        }
+        push_value(sql, value);
     }
-    sql.push(format_args!("{} {direction}", table.id));
 }
 
 fn push_value(sql: &mut QueryBuilder<Postgres>, value: &Bind) {

@@ -6,11 +6,12 @@ mod tests;
 use chrono::{DateTime, Utc};
 use domain::customers::{Contact, Customer, Event};
 use domain::decider::Decider;
-use domain::ordering::{self, Order, SaleMade};
+use domain::ordering::{Order, SaleMade};
+use domain::payments::Payment;
 use uuid::Uuid;
 
 use crate::read_model::{FoldError, ReadModel, missing, overflow};
-use crate::sales::{self, Meaning};
+use crate::sales::{self, Meaning, Standing};
 use crate::shop_event::{Happened, ShopEvent};
 
 crate::row! {
@@ -35,12 +36,13 @@ crate::row! {
 }
 
 crate::row! {
-    /// An order that may still be confirmed or cancelled.
+    /// A customer's order that may still be confirmed, cancelled or refunded.
     pub struct OpenOrderRow in "customer_orders", key { order_id: Uuid } {
         customer_id: Uuid,
         currency: String,
         total_minor: i64,
         counted: bool,
+        taken_back: bool,
     }
 }
 
@@ -61,8 +63,8 @@ pub struct Customers;
 
 impl ReadModel for Customers {
     const NAME: &'static str = "customers";
-    const VERSION: i32 = 1;
-    const CATEGORIES: &'static [&'static str] = &[Customer::CATEGORY, Order::CATEGORY];
+    const VERSION: i32 = 2;
+    const CATEGORIES: &'static [&'static str] = &[Customer::CATEGORY, Order::CATEGORY, Payment::CATEGORY];
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/customers.sql");
     const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/customers.keys.sql");
     type Tables = Tables;
@@ -70,8 +72,10 @@ impl ReadModel for Customers {
     fn fold(tables: &mut Tables, happened: &Happened) -> Result<(), FoldError> {
         match &happened.event {
             ShopEvent::Customers(customer, event) => account(tables, customer.0, event, happened.at),
-            ShopEvent::Ordering(order, event) => purchase(tables, order.0, event),
-            _ => Ok(()),
+            event => match sales::meaning(event) {
+                Some((order, meaning)) => purchase(tables, order, meaning),
+                None => Ok(()),
+            },
         }
     }
 }
@@ -107,23 +111,24 @@ fn reached_by(row: CustomerRow, contact: &Contact) -> CustomerRow {
     CustomerRow { name: text(&contact.name), email: text(&contact.email), phone: text(&contact.phone), ..row }
 }
 
-fn purchase(tables: &mut Tables, order_id: Uuid, event: &ordering::Event) -> Result<(), FoldError> {
+fn purchase(tables: &mut Tables, order_id: Uuid, meaning: Meaning<'_>) -> Result<(), FoldError> {
     // A guest's order is on nobody's account.
     let open = |sale: &SaleMade| {
         let customer_id = sale.customer?.0;
         let (currency, total_minor) = (sale.currency.to_string(), sale.total_minor);
-        Some(OpenOrderRow { order_id, customer_id, currency, total_minor, counted: false })
+        Some(OpenOrderRow { order_id, customer_id, currency, total_minor, counted: false, taken_back: false })
     };
-    match sales::meaning(event) {
+    match meaning {
         Meaning::Open(sale) => open(sale).into_iter().for_each(|row| tables.open_orders.put(row)),
         Meaning::Sold(sale) => open(sale).map_or(Ok(()), |row| count(tables, &row, 1))?,
-        Meaning::Counts(counts) => {
+        Meaning::Became(fate) => {
             if let Some(row) = tables.open_orders.get(&(order_id,))?.cloned() {
-                count(tables, &row, sales::change(row.counted, counts))?;
-                tables.open_orders.put(OpenOrderRow { counted: counts, ..row });
+                let standing = Standing { counted: row.counted, taken_back: row.taken_back };
+                let (Standing { counted, taken_back }, sign) = standing.after(fate);
+                count(tables, &row, sign)?;
+                tables.open_orders.put(OpenOrderRow { counted, taken_back, ..row });
             }
         }
-        Meaning::Nothing => {}
     }
     Ok(())
 }

@@ -1,8 +1,11 @@
 use domain::customers::{Closed, ContactChanged, Registered};
-use domain::ids::{CustomerId, OrderId};
-use domain::ordering::{Cancelled, Completed, Confirmed, Placed, Recorded, Rejected};
+use domain::ids::{CustomerId, OrderId, PaymentId};
+use domain::ordering::{self, Cancelled, Completed, Confirmed, Placed, Recorded, Rejected};
+use domain::payments::{self, Refunded};
+use proptest::prelude::*;
 
 use super::*;
+use crate::histories::any_history;
 use crate::testing::{START, given, rows};
 
 const CUSTOMER: Uuid = Uuid::from_u128(7);
@@ -89,4 +92,27 @@ fn a_guest_has_no_account() {
 fn an_account_that_was_never_opened_cannot_be_closed() {
     given::<Customers>([account(Closed { reason: None })])
         .then_broken(&format!("no customer {CUSTOMER} is on record, though something happened to it"));
+}
+
+#[test]
+fn a_purchase_whose_payment_is_given_back_is_taken_back_once() {
+    let refunded = |left_minor| {
+        let amount = serde_json::from_str(r#"{"minor": 500, "currency": "GBP"}"#).unwrap();
+        let event: payments::Event = Refunded { number: 1, amount, left_minor }.into();
+        ShopEvent::Payments(PaymentId(ORDER), event)
+    };
+    let sold = || [order(Placed(sale(Some(CUSTOMER)))), order(Confirmed {})];
+    spend(sold().into_iter().chain([refunded(1000)]), [spent(1, 1500)]);
+    spend(sold().into_iter().chain([refunded(1000), refunded(0)]), [spent(0, 0)]);
+    spend(sold().into_iter().chain([refunded(0), order(Cancelled { reason: "no".parse().unwrap() })]), [spent(0, 0)]);
+    // Of an order that nobody placed here.
+    spend([refunded(0)], []);
+}
+
+proptest! {
+    #[test]
+    fn no_history_breaks_the_customers(history in any_history()) {
+        given::<Customers>(history.events)
+            .then(|tables| rows(&tables.spend).into_iter().filter(|row| row.orders < 0).collect(), []);
+    }
 }

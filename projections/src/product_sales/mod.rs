@@ -10,12 +10,13 @@ use std::collections::BTreeMap;
 use chrono::NaiveDate;
 use domain::decider::Decider;
 use domain::ordering::{Order, SaleMade};
+use domain::payments::Payment;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::read_model::{FoldError, ReadModel, missing, overflow};
-use crate::sales::{self, Meaning};
-use crate::shop_event::{Happened, ShopEvent};
+use crate::sales::{self, Fate, Meaning, Standing};
+use crate::shop_event::Happened;
 
 crate::row! {
     /// The sales of a SKU on a day.
@@ -27,13 +28,14 @@ crate::row! {
 }
 
 crate::row! {
-    /// An order that may still be confirmed or cancelled.
+    /// An order that may still be confirmed, cancelled or refunded.
     pub struct OpenOrderRow in "product_sales_orders", key { order_id: Uuid } {
         currency: String,
         day: NaiveDate,
         /// A SKU with the units and the revenue in minor units that this order adds to it; each SKU once.
         lines: Json<Vec<(String, i64, i64)>>,
         counted: bool,
+        taken_back: bool,
     }
 }
 
@@ -52,23 +54,29 @@ pub struct ProductSales;
 
 impl ReadModel for ProductSales {
     const NAME: &'static str = "product_sales";
-    const VERSION: i32 = 1;
-    const CATEGORIES: &'static [&'static str] = &[Order::CATEGORY];
+    const VERSION: i32 = 2;
+    const CATEGORIES: &'static [&'static str] = &[Order::CATEGORY, Payment::CATEGORY];
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/product_sales.sql");
     const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/product_sales.keys.sql");
     type Tables = Tables;
 
     fn fold(tables: &mut Tables, happened: &Happened) -> Result<(), FoldError> {
-        let ShopEvent::Ordering(order, event) = &happened.event else { return Ok(()) };
-        match sales::meaning(event) {
-            Meaning::Open(sale) => tables.open_orders.put(open(order.0, sale)?),
-            Meaning::Sold(sale) => count(tables, &open(order.0, sale)?, 1)?,
-            Meaning::Counts(counts) => {
-                let row = tables.open_orders.get(&(order.0,))?.ok_or_else(|| missing("open order", order))?.clone();
-                count(tables, &row, sales::change(row.counted, counts))?;
-                tables.open_orders.put(OpenOrderRow { counted: counts, ..row });
+        let Some((order, meaning)) = sales::meaning(&happened.event) else { return Ok(()) };
+        match meaning {
+            Meaning::Open(sale) => tables.open_orders.put(open(order, sale)?),
+            Meaning::Sold(sale) => count(tables, &open(order, sale)?, 1)?,
+            Meaning::Became(fate) => {
+                let row = match tables.open_orders.get(&(order,))?.cloned() {
+                    Some(row) => row,
+                    // A payment that somebody asked for by hand, of an order that nobody placed.
+                    None if fate == Fate::Refunded => return Ok(()),
+                    None => return Err(missing("open order", order)),
+                };
+                let standing = Standing { counted: row.counted, taken_back: row.taken_back };
+                let (Standing { counted, taken_back }, sign) = standing.after(fate);
+                count(tables, &row, sign)?;
+                tables.open_orders.put(OpenOrderRow { counted, taken_back, ..row });
             }
-            Meaning::Nothing => {}
         }
         Ok(())
     }
@@ -89,6 +97,7 @@ fn open(order_id: Uuid, sale: &SaleMade) -> Result<OpenOrderRow, FoldError> {
         day: sale.placed_at.date_naive(),
         lines: Json(by_sku.into_iter().map(|(sku, (units, revenue))| (sku.to_owned(), units, revenue)).collect()),
         counted: false,
+        taken_back: false,
     })
 }
 

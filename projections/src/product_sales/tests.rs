@@ -1,11 +1,22 @@
-use domain::ids::OrderId;
+use domain::ids::{OrderId, PaymentId};
 use domain::ordering::{Cancelled, Completed, Confirmed, Event, Placed, Recorded, Rejected};
+use domain::payments::{self, Refunded};
+use proptest::prelude::*;
 
 use super::*;
+use crate::histories::any_history;
+use crate::shop_event::ShopEvent;
 use crate::testing::{given, rows};
 
 fn order<E: Into<Event>>(number: u128, event: E) -> ShopEvent {
     ShopEvent::Ordering(OrderId(Uuid::from_u128(number)), event.into())
+}
+
+/// A refund of the order's payment that leaves so much with the shop.
+fn refunded(number: u128, left_minor: i64) -> ShopEvent {
+    let amount = serde_json::from_str(r#"{"minor": 500, "currency": "GBP"}"#).unwrap();
+    let event: payments::Event = Refunded { number: 1, amount, left_minor }.into();
+    ShopEvent::Payments(PaymentId(Uuid::from_u128(number)), event)
 }
 
 fn sale() -> SaleMade {
@@ -18,6 +29,11 @@ fn sale() -> SaleMade {
         ],
     });
     serde_json::from_value(sale).unwrap()
+}
+
+fn sold_of(sku: &str, orders: i64) -> ProductDayRow {
+    let (units, revenue_minor) = if sku == "A" { (6, 1240) } else { (1, 500) };
+    sold(sku, orders, units * orders, revenue_minor * orders)
 }
 
 fn sold(sku: &str, orders: i64, units: i64, revenue_minor: i64) -> ProductDayRow {
@@ -57,4 +73,24 @@ fn a_sale_that_was_never_placed_cannot_count() {
     given::<ProductSales>([order(1, Confirmed {})]).then_broken(
         "no open order 00000000-0000-0000-0000-000000000001 is on record, though something happened to it",
     );
+}
+
+#[test]
+fn a_sale_whose_payment_is_given_back_is_taken_back_once() {
+    let sold = || [order(1, Placed(sale())), order(1, Confirmed {})];
+    let after = |events: Vec<ShopEvent>| sold().into_iter().chain(events);
+    let undone = || [sold_of("A", 0), sold_of("B", 0)];
+    days(after(vec![refunded(1, 1000)]), [sold_of("A", 1), sold_of("B", 1)]);
+    days(after(vec![refunded(1, 0)]), undone());
+    days(after(vec![refunded(1, 0), order(1, Cancelled { reason: "no".parse().unwrap() })]), undone());
+    // Of an order that nobody placed here.
+    days([refunded(1, 0)], []);
+}
+
+proptest! {
+    #[test]
+    fn no_history_breaks_the_sales_of_products(history in any_history()) {
+        given::<ProductSales>(history.events)
+            .then(|tables| rows(&tables.days).into_iter().filter(|row| row.orders < 0).collect(), []);
+    }
 }

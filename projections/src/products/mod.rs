@@ -23,6 +23,8 @@ crate::row! {
         on_hand: i64,
         reserved: i64,
         available: i64,
+        threshold: Option<i64>,
+        low: bool,
         changed_at: DateTime<Utc>,
     }
 }
@@ -40,7 +42,7 @@ pub struct Products;
 
 impl ReadModel for Products {
     const NAME: &'static str = "products";
-    const VERSION: i32 = 1;
+    const VERSION: i32 = 2;
     const CATEGORIES: &'static [&'static str] = &[Product::CATEGORY, Stock::CATEGORY];
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/products.sql");
     const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/products.keys.sql");
@@ -71,6 +73,8 @@ fn unlisted(sku: &Sku) -> ProductRow {
         on_hand: 0,
         reserved: 0,
         available: 0,
+        threshold: None,
+        low: false,
         changed_at: DateTime::UNIX_EPOCH,
     }
 }
@@ -102,18 +106,23 @@ fn in_catalogue(row: Option<ProductRow>, sku: &Sku, event: &catalog::Event) -> R
 }
 
 fn in_stock(mut row: ProductRow, event: &inventory::Event) -> Result<ProductRow, FoldError> {
-    use inventory::Event::{Adjusted, Declined, Depleted, Received, Released, Reserved, Shipped};
+    use inventory::Event::{Adjusted, Declined, Depleted, RanLow, Received, Released, Reserved, Shipped, ThresholdSet};
     let (on_hand, reserved) = match event {
         Received(received) => (received.quantity.units(), 0),
         Adjusted(adjusted) => (adjusted.to.saturating_sub(row.on_hand), 0),
         Reserved(reserved) => (0, reserved.quantity.units()),
         Released(released) => (0, -released.quantity.units()),
         Shipped(shipped) => (-shipped.quantity.units(), -shipped.quantity.units()),
-        Declined(_) | Depleted(_) => (0, 0),
+        ThresholdSet(set) => {
+            row.threshold = Some(i64::from(set.units));
+            (0, 0)
+        }
+        Declined(_) | Depleted(_) | RanLow(_) => (0, 0),
     };
     let sum = |count: i64, more: i64| count.checked_add(more).ok_or_else(|| overflow("a number of units"));
     row.on_hand = sum(row.on_hand, on_hand)?;
     row.reserved = sum(row.reserved, reserved)?;
     row.available = sum(row.on_hand, -row.reserved)?;
+    row.low = row.threshold.is_some_and(|threshold| row.available <= threshold);
     Ok(row)
 }

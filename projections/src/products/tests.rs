@@ -1,10 +1,12 @@
 use domain::catalog::{Described, Discontinued, Listed, PriceChanged, Relisted, Renamed};
 use domain::ids::{OrderId, Quantity};
-use domain::inventory::{Adjusted, Declined, Depleted, Received, Released, Reserved, Shipped};
+use domain::inventory::{Adjusted, Declined, Depleted, RanLow, Received, Released, Reserved, Shipped, ThresholdSet};
 use domain::money::Money;
+use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::histories::{any_history, low_at};
 use crate::testing::{START, given, rows};
 
 fn sku() -> Sku {
@@ -88,6 +90,20 @@ fn the_stock_counts_in_the_same_row() {
 }
 
 #[test]
+fn a_product_is_low_while_no_more_is_available_than_its_threshold() {
+    let order = OrderId(Uuid::from_u128(1));
+    let at = |row: ProductRow, low| ProductRow { threshold: Some(6), low, ..row };
+    let threshold = || stock(ThresholdSet { units: 6 });
+    let reserved = || stock(Reserved { order, quantity: units(4) });
+    let ran_low = || stock(RanLow { available: 6, threshold: 6 });
+    leads_to([listed(), received(10), threshold()], at(counts(row(3), 10, 0), false));
+    leads_to([listed(), received(10), threshold(), reserved(), ran_low()], at(counts(row(5), 10, 4), true));
+    let more = received(1);
+    leads_to([listed(), received(10), threshold(), reserved(), ran_low(), more], at(counts(row(6), 11, 4), false));
+    leads_to([listed(), threshold(), stock(RanLow { available: 0, threshold: 6 })], at(counts(row(3), 0, 0), true));
+}
+
+#[test]
 fn stock_may_come_before_the_catalogue_knows_it() {
     let found = ProductRow { changed_at: START, ..counts(unlisted(&sku()), 3, 0) };
     leads_to([received(3)], found);
@@ -98,4 +114,23 @@ fn stock_may_come_before_the_catalogue_knows_it() {
 fn what_is_not_listed_cannot_change() {
     given::<Products>([catalogue(Relisted {})])
         .then_broken("no product A is on record, though something happened to it");
+}
+
+proptest! {
+    #[test]
+    fn a_product_says_what_its_stock_says(history in any_history()) {
+        let of = |row: ProductRow| (row.sku, row.on_hand, row.reserved, row.available, row.threshold, row.low);
+        let mut stocks: Vec<_> = history.stocks.0.iter().map(|(sku, stock)| {
+            let threshold = stock.threshold.map(i64::from);
+            (sku.clone(), stock.on_hand, stock.reserved, stock.available, threshold, low_at(stock).is_some())
+        }).collect();
+        // Of a stock to which nothing happened there is nothing to say.
+        let of_something = |sku: &String| history.events.iter().any(|event| {
+            matches!(event, ShopEvent::Inventory(of, _) if of.as_str() == sku)
+        });
+        stocks.retain(|stock| of_something(&stock.0));
+        stocks.sort();
+        given::<Products>(history.events.clone())
+            .then(|tables| rows(&tables.products).into_iter().map(of).collect(), stocks);
+    }
 }

@@ -7,6 +7,8 @@ mod projector;
 mod rebuild;
 #[doc(hidden)]
 pub mod sql;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::sync::watch;
 
 use crate::read_model::ReadModel;
-use crate::{customers, orders, product_sales, products, sales_daily};
+use crate::{checkouts, customers, low_stock, orders, payments_ledger, product_sales, products, sales_daily};
 
 pub use batch::ProjectionError;
 pub use generations::{Generation, State, generations};
@@ -31,6 +33,9 @@ pub fn read_models() -> Vec<Arc<dyn Projector>> {
         runs::<customers::Customers>(),
         runs::<sales_daily::SalesDaily>(),
         runs::<product_sales::ProductSales>(),
+        runs::<payments_ledger::PaymentsLedger>(),
+        runs::<checkouts::Checkouts>(),
+        runs::<low_stock::LowStock>(),
     ]
 }
 

@@ -8,11 +8,12 @@ mod tests;
 use chrono::NaiveDate;
 use domain::decider::Decider;
 use domain::ordering::{Order, SaleMade};
+use domain::payments::Payment;
 use uuid::Uuid;
 
 use crate::read_model::{FoldError, ReadModel, missing, overflow};
-use crate::sales::{self, Meaning};
-use crate::shop_event::{Happened, ShopEvent};
+use crate::sales::{self, Fate, Meaning, Standing};
+use crate::shop_event::Happened;
 
 crate::row! {
     /// The sales of a day in a country.
@@ -25,7 +26,7 @@ crate::row! {
 }
 
 crate::row! {
-    /// An order that may still be confirmed or cancelled.
+    /// An order that may still be confirmed, cancelled or refunded.
     pub struct OpenOrderRow in "sales_daily_orders", key { order_id: Uuid } {
         day: NaiveDate,
         country: String,
@@ -34,6 +35,7 @@ crate::row! {
         units: i64,
         revenue_minor: i64,
         counted: bool,
+        taken_back: bool,
     }
 }
 
@@ -52,23 +54,29 @@ pub struct SalesDaily;
 
 impl ReadModel for SalesDaily {
     const NAME: &'static str = "sales_daily";
-    const VERSION: i32 = 1;
-    const CATEGORIES: &'static [&'static str] = &[Order::CATEGORY];
+    const VERSION: i32 = 2;
+    const CATEGORIES: &'static [&'static str] = &[Order::CATEGORY, Payment::CATEGORY];
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/sales_daily.sql");
     const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/sales_daily.keys.sql");
     type Tables = Tables;
 
     fn fold(tables: &mut Tables, happened: &Happened) -> Result<(), FoldError> {
-        let ShopEvent::Ordering(order, event) = &happened.event else { return Ok(()) };
-        match sales::meaning(event) {
-            Meaning::Open(sale) => tables.open_orders.put(open(order.0, sale)?),
-            Meaning::Sold(sale) => count(tables, &open(order.0, sale)?, 1)?,
-            Meaning::Counts(counts) => {
-                let row = tables.open_orders.get(&(order.0,))?.ok_or_else(|| missing("open order", order))?.clone();
-                count(tables, &row, sales::change(row.counted, counts))?;
-                tables.open_orders.put(OpenOrderRow { counted: counts, ..row });
+        let Some((order, meaning)) = sales::meaning(&happened.event) else { return Ok(()) };
+        match meaning {
+            Meaning::Open(sale) => tables.open_orders.put(open(order, sale)?),
+            Meaning::Sold(sale) => count(tables, &open(order, sale)?, 1)?,
+            Meaning::Became(fate) => {
+                let row = match tables.open_orders.get(&(order,))?.cloned() {
+                    Some(row) => row,
+                    // A payment that somebody asked for by hand, of an order that nobody placed.
+                    None if fate == Fate::Refunded => return Ok(()),
+                    None => return Err(missing("open order", order)),
+                };
+                let standing = Standing { counted: row.counted, taken_back: row.taken_back };
+                let (Standing { counted, taken_back }, sign) = standing.after(fate);
+                count(tables, &row, sign)?;
+                tables.open_orders.put(OpenOrderRow { counted, taken_back, ..row });
             }
-            Meaning::Nothing => {}
         }
         Ok(())
     }
@@ -85,6 +93,7 @@ fn open(order_id: Uuid, sale: &SaleMade) -> Result<OpenOrderRow, FoldError> {
         units: units.ok_or_else(|| overflow("the number of units of an order"))?,
         revenue_minor: sale.total_minor,
         counted: false,
+        taken_back: false,
     })
 }
 

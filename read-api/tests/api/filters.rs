@@ -95,6 +95,47 @@ async fn customers_are_filtered() {
 }
 
 #[tokio::test]
+async fn checkouts_are_filtered() {
+    let shop = large_shop().await;
+    shop.sql("update read.checkouts set started_at = now() - interval '1 minute' where state = 'parked'").await;
+    let check = async |filter: &str, expected: &dyn Fn(&Value) -> bool| {
+        check(&shop, "checkouts", "orderId state step startedAt", filter, expected).await
+    };
+    let started_at = |row: &Value| row["startedAt"].as_str().unwrap().to_owned();
+    check("{ state: [PARKED] }", &|row| row["state"] == "PARKED").await;
+    check("{ state: [RUNNING, COMPLETED], step: [DONE] }", &|row| row["state"] != "PARKED" && row["step"] == "DONE")
+        .await;
+    check("{ olderThanSeconds: 3600 }", &|row| row["state"] != "PARKED").await;
+    check("{ startedAt: { to: \"2011-01-01T01:00:00Z\" } }", &|row| *started_at(row) < *"2011-01-01T01").await;
+    assert_eq!(rows(&shop, "checkouts", "orderId", "first: 200, filter: { olderThanSeconds: 30 }").await.len(), 61);
+    for seconds in [i32::MIN, i32::MAX] {
+        rows(&shop, "checkouts", "orderId", &format!("filter: {{ olderThanSeconds: {seconds} }}")).await;
+    }
+}
+
+#[tokio::test]
+async fn the_ledger_is_filtered() {
+    let shop = large_shop().await;
+    let fields = "id paymentId account movement amount { currency } at";
+    let check =
+        async |filter: &str, expected: &dyn Fn(&Value) -> bool| check(&shop, "ledger", fields, filter, expected).await;
+    let at = |row: &Value| row["at"].as_str().unwrap().to_owned();
+    let payment = "00000000-0000-0000-0000-000000000003";
+    check(&format!("{{ paymentId: {payment:?} }}"), &|row| row["paymentId"] == payment).await;
+    check("{ account: [HOLDS, HOLDS_CONTRA] }", &|row| row["account"] != "CASH").await;
+    check("{ movement: [CAPTURE] }", &|row| row["movement"] == "CAPTURE").await;
+    check("{ currency: \"EUR\" }", &|row| row["amount"]["currency"] == "EUR").await;
+    check("{ at: { from: \"2011-01-01T01:00:00Z\", to: \"2011-01-01T02:00:00Z\" } }", &|row| {
+        at(row).starts_with("2011-01-01T01")
+    })
+    .await;
+    check("{ account: [HOLDS], at: { to: \"2011-01-01T02:00:00Z\" }, currency: \"GBP\" }", &|row| {
+        row["account"] == "HOLDS" && *at(row) < *"2011-01-01T02" && row["amount"]["currency"] == "GBP"
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_text_that_postgres_cannot_keep_is_bad_input() {
     let shop = Shop::open().await;
     let reply = shop.ask("{ orders(filter: { country: \"\\u0000\" }) { totalCount } }").await;

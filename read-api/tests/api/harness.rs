@@ -14,12 +14,15 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub(crate) const READ_MODELS: [(&str, &[&str]); 5] = [
-    ("orders", &["orders", "order_lines"]),
+pub(crate) const READ_MODELS: [(&str, &[&str]); 8] = [
+    ("orders", &["orders", "order_lines", "order_timeline"]),
     ("products", &["products"]),
     ("customers", &["customers", "customer_spend"]),
     ("sales_daily", &["sales_daily"]),
     ("product_sales", &["product_sales"]),
+    ("payments_ledger", &["ledger_entries", "payments"]),
+    ("checkouts", &["checkouts"]),
+    ("low_stock", &["low_stock"]),
 ];
 
 pub(crate) struct Shop {

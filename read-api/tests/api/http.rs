@@ -194,7 +194,7 @@ async fn the_examples_of_graphiql_are_queries() {
     let page = send(shop.get().header(ACCEPT, "text/html")).await.text;
     let (_, rest) = page.split_once("const defaultQuery = `").unwrap();
     let (examples, _) = rest.split_once("`;").unwrap();
-    for name in ["Orders", "Sales", "Projections"] {
+    for name in ["Orders", "Checkouts", "Money", "LowStock", "Sales", "Projections"] {
         let reply = send(shop.post().json(&json!({ "query": examples, "operationName": name }))).await;
         assert_eq!(reply.json().get("errors"), None, "{name}");
     }

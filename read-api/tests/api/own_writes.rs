@@ -55,6 +55,10 @@ async fn an_answer_says_as_of_when_it_is() {
         .await;
     let reply = shop.ask("{ customers { nodes { orders { totalCount } } } }").await;
     assert_eq!(reply.json()["extensions"]["asOf"]["readModels"], json!({ "customers": "70/70", "orders": "70/70" }));
+    let query = "{ checkouts { totalCount } ledger { totalCount } lowStock { totalCount }
+                   ledgerBalances(currency: \"GBP\") { account } }";
+    let models = json!({ "checkouts": "70/70", "payments_ledger": "70/70", "low_stock": "70/70" });
+    assert_eq!(shop.ask(query).await.json()["extensions"]["asOf"]["readModels"], models);
     let reply = shop.ask("{ __typename }").await;
     assert_eq!(reply.json()["extensions"]["asOf"], json!({ "position": null, "readModels": {} }));
 }
@@ -86,7 +90,7 @@ async fn a_query_waits_for_the_read_models_it_reads() {
         assert!(!waiting.is_finished());
         shop.sql(
             "begin;
-             insert into read.orders values (gen_random_uuid(), null, 'placed', null, now(), null, 'EIRE', 'EUR', 1, 0, 0, now(), 0);
+             insert into read.orders values (gen_random_uuid(), null, 'placed', null, now(), null, 'EIRE', 'EUR', 1, 0, 0, now(), 0, 0);
              update control.generations set commit_position = 20, prepare_position = 20 where name = 'orders';
              commit",
         )

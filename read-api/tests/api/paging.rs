@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{Shop, id, send};
 
-/// 61 orders, products and customers, with many equal and many missing values.
+/// 61 orders, checkouts, entries of the ledger, products, low stocks and customers, with many equal and many missing
+/// values.
 pub(crate) async fn large_shop() -> Shop {
     let shop = Shop::open().await;
     let customer = "('00000000-0000-0000-0000-' || lpad(to_hex(1000 + n), 12, '0'))::uuid";
@@ -19,15 +20,32 @@ pub(crate) async fn large_shop() -> Shop {
          insert into read.products
             select 'SKU' || n, case when n % 4 > 0 then (array['lamp', 'Lamp', 'été', 'zoo'])[1 + n % 4] end, null,
                    case when n % 3 > 0 then 100 * (n % 5) end, case when n % 3 > 0 then 'GBP' end,
-                   (array['listed', 'discontinued', 'unlisted'])[1 + n % 3], n % 6, 0, n % 6, now()
+                   (array['listed', 'discontinued', 'unlisted'])[1 + n % 3], n % 6, 0, n % 6, n % 3, n % 6 <= n % 3, now()
             from generate_series(1, 61) n;
          insert into read.orders
             select {order}, null, (array['placed', 'confirmed', 'cancelled'])[1 + n % 3], null,
                    timestamptz '2011-01-01' + (n % 4) * interval '1 hour', case when n % 5 > 0 then {customer_of} end,
-                   (array['France', 'EIRE'])[1 + n % 2], (array['GBP', 'EUR'])[1 + n % 2], 100 * (n % 8), 2, 3, now(), 0
+                   (array['France', 'EIRE'])[1 + n % 2], (array['GBP', 'EUR'])[1 + n % 2], 100 * (n % 8), 2, 3, now(), 0, 2
             from generate_series(1, 61) n;
          insert into read.order_lines
-            select {order}, line, 'SKU' || (n + line), line, 50 from generate_series(1, 61) n, generate_series(1, 2) line;"
+            select {order}, line, 'SKU' || (n + line), line, 50 from generate_series(1, 61) n, generate_series(1, 2) line;
+         insert into read.order_timeline
+            select {order}, entry, now(), (array['order_placed', 'order_confirmed'])[entry], null
+            from generate_series(1, 61) n, generate_series(1, 2) entry;
+         insert into read.checkouts (order_id, state, step, order_status, taken_minor, started_at, changed_at)
+            select {order}, (array['running', 'completed', 'parked'])[1 + n % 3], (array['paying', 'done'])[1 + n % 2],
+                   'placed', 0, timestamptz '2011-01-01' + (n % 4) * interval '1 hour',
+                   timestamptz '2011-01-02' + (n % 6) * interval '1 hour'
+            from generate_series(1, 61) n;
+         insert into read.ledger_entries
+            select ('00000000-0000-0000-0000-' || lpad(to_hex(1 + n % 8), 12, '0'))::uuid, 1 + n / 8, 1 + n / 16,
+                   (array['hold', 'capture'])[1 + n % 2], (array['holds', 'holds_contra', 'cash'])[1 + n % 3],
+                   (array['GBP', 'EUR'])[1 + n % 2], 100 * (n % 7) - 300,
+                   timestamptz '2011-01-01' + (n % 3) * interval '1 hour'
+            from generate_series(1, 61) n;
+         insert into read.low_stock
+            select 'SKU' || n, n % 6, n % 6 + 1, timestamptz '2011-01-01' + (n % 5) * interval '1 hour', now()
+            from generate_series(1, 61) n;"
     ))
     .await;
     shop
@@ -40,7 +58,7 @@ struct ListOf {
     orders: &'static [&'static str],
 }
 
-const LISTS: [ListOf; 3] = [
+const LISTS: [ListOf; 6] = [
     ListOf { field: "orders", id: "id", orders: &["PLACED_AT_ASC", "PLACED_AT_DESC", "TOTAL_ASC", "TOTAL_DESC"] },
     ListOf {
         field: "products",
@@ -60,6 +78,17 @@ const LISTS: [ListOf; 3] = [
         field: "customers",
         id: "id",
         orders: &["REGISTERED_AT_ASC", "REGISTERED_AT_DESC", "REFERENCE_ASC", "REFERENCE_DESC"],
+    },
+    ListOf {
+        field: "checkouts",
+        id: "orderId",
+        orders: &["STARTED_AT_ASC", "STARTED_AT_DESC", "CHANGED_AT_ASC", "CHANGED_AT_DESC"],
+    },
+    ListOf { field: "ledger", id: "id", orders: &["AT_ASC", "AT_DESC"] },
+    ListOf {
+        field: "lowStock",
+        id: "sku",
+        orders: &["SKU_ASC", "SKU_DESC", "AVAILABLE_ASC", "AVAILABLE_DESC", "SINCE_ASC", "SINCE_DESC"],
     },
 ];
 

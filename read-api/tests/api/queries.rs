@@ -4,7 +4,8 @@ use serde_json::json;
 
 use crate::harness::{Shop, id};
 
-/// Two customers, three products and three orders. Order 3 was cancelled, and does not count as sold.
+/// Two customers, three products and three orders. Order 3 was cancelled, and does not count as sold. Of order 9 only
+/// the checkout and the payment are known yet.
 pub(crate) async fn small_shop() -> Shop {
     let shop = Shop::open().await;
     shop.sql(format!(
@@ -15,16 +16,45 @@ pub(crate) async fn small_shop() -> Shop {
             ('{ada}', 'GBP', 1, 2550), ('{ada}', 'EUR', 1, 100), ('{bob}', 'GBP', 1, 2550), ('{stranger}', 'GBP', 2, 9000),
             ('{bob}', 'USD', 0, 0);
          insert into read.products values
-            ('A1', 'Lantern', 'Of glass', 1275, 'GBP', 'listed', 10, 3, 7, '2010-12-01T10:00:00Z'),
-            ('B2', 'Heart', null, 400, 'GBP', 'discontinued', 0, 0, 0, '2010-12-01T10:00:00Z'),
-            ('Z9', null, null, null, null, 'unlisted', 5000000000, 0, 5000000000, '2010-12-01T10:00:00Z');
+            ('A1', 'Lantern', 'Of glass', 1275, 'GBP', 'listed', 10, 3, 7, 7, true, '2010-12-01T10:00:00Z'),
+            ('B2', 'Heart', null, 400, 'GBP', 'discontinued', 0, 0, 0, 0, true, '2010-12-01T10:00:00Z'),
+            ('Z9', null, null, null, null, 'unlisted', 5000000000, 0, 5000000000, null, false, '2010-12-01T10:00:00Z');
+         insert into read.low_stock values
+            ('A1', 7, 7, '2010-12-01T09:00:00Z', now()), ('B2', 0, 0, '2010-11-01T09:00:00Z', now()),
+            ('NONE', -1, 4000000000, '2010-12-03T09:00:00Z', now());
          insert into read.orders values
             ('{o1}', '536365', 'completed', null, '2010-12-01T08:26:00Z', '{ada}', 'United Kingdom', 'GBP', 2550, 1, 2,
-             '2010-12-02T00:00:00Z', 7),
-            ('{o2}', null, 'recorded', null, '2010-12-02T09:00:00Z', null, 'France', 'JPY', 1250, 2, 5000000003,
-             '2010-12-02T09:00:00Z', 0),
+             '2010-12-02T00:00:00Z', 7, 3, 'captured', 'GBP', 2550, 2550, 2550, 50, 'auth-1', null,
+             'delivered', 'Royal Mail', 'RM1', '2010-12-01T12:00:00Z', '2010-12-02T00:00:00Z', null),
             ('{o3}', null, 'cancelled', 'out of stock', '2011-01-05T09:00:00Z', '{ada}', 'United Kingdom', 'GBP', 400, 1, 1,
-             '2011-01-05T09:00:00Z', 3);
+             '2011-01-05T09:00:00Z', 3, 2, 'declined', 'EUR', 400, 0, 0, 0, null, 'no funds',
+             'cancelled', null, null, null, null, 'called off');
+         insert into read.orders values
+            ('{o2}', null, 'recorded', null, '2010-12-02T09:00:00Z', null, 'France', 'JPY', 1250, 2, 5000000003,
+             '2010-12-02T09:00:00Z', 0, 0);
+         insert into read.order_timeline values
+            ('{o1}', 2, '2010-12-01T12:00:00Z', 'shipment_dispatched', 'Royal Mail RM1'),
+            ('{o1}', 1, '2010-12-01T08:26:00Z', 'order_placed', null),
+            ('{o1}', 3, '2010-12-02T00:00:00Z', 'order_completed', null),
+            ('{o3}', 1, '2011-01-05T09:00:00Z', 'order_placed', null),
+            ('{o3}', 2, '2011-01-05T09:00:00Z', 'checkout_timed_out', 'payment');
+         insert into read.checkouts
+            (order_id, state, step, reason, order_status, taken_minor, started_at, changed_at, ended_at) values
+            ('{o1}', 'completed', 'done', null, 'completed', 2500, '2010-12-01T08:26:00Z', '2010-12-02T00:00:00Z',
+             '2010-12-01T08:27:30Z'),
+            ('{o3}', 'parked', 'undoing', 'no such SKU', 'cancelled', 0, now() - interval '100 seconds', now(), null),
+            ('{o9}', 'running', 'paying', null, 'placed', 0, now() - interval '1 hour', now(), null);
+         insert into read.ledger_entries values
+            ('{o1}', 1, 1, 'hold', 'holds', 'GBP', 2550, '2010-12-01T08:27:00Z'),
+            ('{o1}', 2, 1, 'hold', 'holds_contra', 'GBP', -2550, '2010-12-01T08:27:00Z'),
+            ('{o1}', 3, 2, 'release', 'holds_contra', 'GBP', 2550, '2010-12-01T12:00:00Z'),
+            ('{o1}', 4, 2, 'release', 'holds', 'GBP', -2550, '2010-12-01T12:00:00Z'),
+            ('{o1}', 5, 3, 'capture', 'cash', 'GBP', 2550, '2010-12-01T12:00:00Z'),
+            ('{o1}', 6, 3, 'capture', 'sales', 'GBP', -2550, '2010-12-01T12:00:00Z'),
+            ('{o1}', 7, 4, 'refund', 'refunds', 'GBP', 50, '2010-12-03T12:00:00Z'),
+            ('{o1}', 8, 4, 'refund', 'cash', 'GBP', -50, '2010-12-03T12:00:00Z'),
+            ('{o9}', 1, 1, 'hold', 'holds', 'JPY', 300, '2010-12-01T08:27:00Z'),
+            ('{o9}', 2, 1, 'hold', 'holds_contra', 'JPY', -300, '2010-12-01T08:27:00Z');
          insert into read.order_lines values
             ('{o1}', 1, 'A1', 2, 1275), ('{o2}', 1, 'Z9', 5000000000, 0), ('{o2}', 2, 'NONE', 3, 416), ('{o3}', 1, 'B2', 1, 400);
          insert into read.sales_daily values
@@ -41,6 +71,7 @@ pub(crate) async fn small_shop() -> Shop {
         o1 = id(1),
         o2 = id(2),
         o3 = id(3),
+        o9 = id(9),
     ))
     .await;
     shop
@@ -88,6 +119,181 @@ async fn an_order() {
 }
 
 #[tokio::test]
+async fn an_order_with_its_payment_shipment_timeline_and_checkout() {
+    let shop = small_shop().await;
+    let order = async |number| {
+        let query = format!(
+            "{{ order(id: \"{}\") {{
+               payment {{ status amount {{ amount currency }} authorised {{ amount }} captured {{ amount }}
+                          refunded {{ amount currency }} reference declinedReason }}
+               shipment {{ status carrier tracking dispatchedAt deliveredAt reason }}
+               timeline {{ at what detail }}
+               checkout {{ orderId state step reason }} }} }}",
+            id(number)
+        );
+        shop.data(&query).await["order"].clone()
+    };
+    assert_eq!(
+        order(1).await,
+        json!({
+            "payment": { "status": "CAPTURED", "amount": { "amount": "25.50", "currency": "GBP" },
+                         "authorised": { "amount": "25.50" }, "captured": { "amount": "25.50" },
+                         "refunded": { "amount": "0.50", "currency": "GBP" }, "reference": "auth-1",
+                         "declinedReason": null },
+            "shipment": { "status": "DELIVERED", "carrier": "Royal Mail", "tracking": "RM1",
+                          "dispatchedAt": "2010-12-01T12:00:00Z", "deliveredAt": "2010-12-02T00:00:00Z", "reason": null },
+            "timeline": [
+                { "at": "2010-12-01T08:26:00Z", "what": "ORDER_PLACED", "detail": null },
+                { "at": "2010-12-01T12:00:00Z", "what": "SHIPMENT_DISPATCHED", "detail": "Royal Mail RM1" },
+                { "at": "2010-12-02T00:00:00Z", "what": "ORDER_COMPLETED", "detail": null },
+            ],
+            "checkout": { "orderId": id(1), "state": "COMPLETED", "step": "DONE", "reason": null },
+        })
+    );
+    // What was only recorded here was paid, sent and done elsewhere.
+    assert_eq!(order(2).await, json!({ "payment": null, "shipment": null, "timeline": [], "checkout": null }));
+    // A payment in another currency than the order's.
+    assert_eq!(
+        order(3).await,
+        json!({
+            "payment": { "status": "DECLINED", "amount": { "amount": "4.00", "currency": "EUR" },
+                         "authorised": { "amount": "0.00" }, "captured": { "amount": "0.00" },
+                         "refunded": { "amount": "0.00", "currency": "EUR" }, "reference": null,
+                         "declinedReason": "no funds" },
+            "shipment": { "status": "CANCELLED", "carrier": null, "tracking": null, "dispatchedAt": null,
+                          "deliveredAt": null, "reason": "called off" },
+            "timeline": [
+                { "at": "2011-01-05T09:00:00Z", "what": "ORDER_PLACED", "detail": null },
+                { "at": "2011-01-05T09:00:00Z", "what": "CHECKOUT_TIMED_OUT", "detail": "payment" },
+            ],
+            "checkout": { "orderId": id(3), "state": "PARKED", "step": "UNDOING", "reason": "no such SKU" },
+        })
+    );
+}
+
+/// The words under which the read models keep things have to be those of the schema.
+#[tokio::test]
+async fn every_word_of_a_read_model_has_a_name_in_the_schema() {
+    let shop = small_shop().await;
+    let migrations = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/read_models");
+    let documented = |file: &str, from: &str, column: &str| {
+        let sql = std::fs::read_to_string(migrations.join(file)).unwrap();
+        let (comment, _) = sql.split_once(from).unwrap().1.split_once(column).unwrap();
+        let words = comment.split(|letter: char| !letter.is_ascii_lowercase() && letter != '_');
+        words.filter(|word| word.contains('_')).map(str::to_uppercase).collect::<Vec<_>>()
+    };
+    let data = shop.data("{ __type(name: \"TimelineEvent\") { enumValues { name } } }").await;
+    let names = data["__type"]["enumValues"].as_array().unwrap();
+    let names: Vec<_> = names.iter().map(|value| value["name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(names, documented("orders.sql", "at       timestamptz", "what     text"));
+}
+
+#[tokio::test]
+async fn checkouts_of_orders_that_are_known_and_that_are_not_yet() {
+    let shop = small_shop().await;
+    let data = shop
+        .data(
+            "{ checkouts(orderBy: STARTED_AT_ASC) { totalCount nodes {
+                 orderId state step reason startedAt endedAt ageSeconds order { id reference } } } }",
+        )
+        .await;
+    let checkouts = data["checkouts"]["nodes"].as_array().unwrap();
+    assert_eq!(data["checkouts"]["totalCount"], 3);
+    assert_eq!(
+        checkouts[0],
+        json!({ "orderId": id(1), "state": "COMPLETED", "step": "DONE", "reason": null,
+                "startedAt": "2010-12-01T08:26:00Z", "endedAt": "2010-12-01T08:27:30Z", "ageSeconds": 90.0,
+                "order": { "id": id(1), "reference": "536365" } })
+    );
+    let told = |row: &serde_json::Value| json!([row["orderId"], row["state"], row["endedAt"], row["order"]]);
+    assert_eq!(told(&checkouts[1]), json!([id(9), "RUNNING", null, null]));
+    assert_eq!(told(&checkouts[2]), json!([id(3), "PARKED", null, { "id": id(3), "reference": null }]));
+    let age = |row: &serde_json::Value| row["ageSeconds"].as_f64().unwrap();
+    assert!((3600.0..3700.0).contains(&age(&checkouts[1])) && (100.0..200.0).contains(&age(&checkouts[2])), "{data}");
+
+    let one =
+        |number| format!("{{ checkout(orderId: \"{}\") {{ state order {{ checkout {{ step }} }} }} }}", id(number));
+    assert_eq!(
+        shop.data(&one(3)).await,
+        json!({ "checkout": { "state": "PARKED", "order": { "checkout": { "step": "UNDOING" } } } })
+    );
+    assert_eq!(shop.data(&one(2)).await, json!({ "checkout": null }));
+}
+
+#[tokio::test]
+async fn the_ledger_shows_both_sides_of_every_movement() {
+    let shop = small_shop().await;
+    let query = format!(
+        "{{ ledger(orderBy: AT_ASC, filter: {{ paymentId: \"{}\" }}, first: 3) {{ totalCount nodes {{
+           id paymentId entryNo movementNo movement account amount {{ amount minor currency }} at }} }} }}",
+        id(1)
+    );
+    let data = shop.data(&query).await;
+    assert_eq!(data["ledger"]["totalCount"], 8);
+    let entry = |entry: i64, movement_no: i64, movement, account, amount, minor: i64, at| {
+        json!({ "id": format!("{}/{entry}", id(1)), "paymentId": id(1), "entryNo": entry, "movementNo": movement_no,
+                "movement": movement, "account": account, "at": at,
+                "amount": { "amount": amount, "minor": minor, "currency": "GBP" } })
+    };
+    assert_eq!(
+        data["ledger"]["nodes"],
+        json!([
+            entry(1, 1, "HOLD", "HOLDS", "25.50", 2550, "2010-12-01T08:27:00Z"),
+            entry(2, 1, "HOLD", "HOLDS_CONTRA", "-25.50", -2550, "2010-12-01T08:27:00Z"),
+            entry(3, 2, "RELEASE", "HOLDS_CONTRA", "25.50", 2550, "2010-12-01T12:00:00Z"),
+        ])
+    );
+}
+
+#[tokio::test]
+async fn the_balances_of_the_ledger_are_nothing_together() {
+    let shop = small_shop().await;
+    let balances = async |arguments: &str| {
+        let data = shop.data(&format!("{{ ledgerBalances({arguments}) {{ account balance {{ minor }} }} }}")).await;
+        let balances = data["ledgerBalances"].as_array().unwrap();
+        let one = |row: &serde_json::Value| {
+            (row["account"].as_str().unwrap().to_owned(), row["balance"]["minor"].as_i64().unwrap())
+        };
+        let balances: Vec<_> = balances.iter().map(one).collect();
+        assert_eq!(balances.iter().map(|(_, minor)| minor).sum::<i64>(), 0);
+        balances
+    };
+    let named =
+        |rows: &[(&str, i64)]| rows.iter().map(|(account, minor)| ((*account).to_owned(), *minor)).collect::<Vec<_>>();
+    let all = [("CASH", 2500), ("HOLDS", 0), ("HOLDS_CONTRA", 0), ("REFUNDS", 50), ("SALES", -2550)];
+    assert_eq!(balances("currency: \"GBP\"").await, named(&all));
+    let held = [("HOLDS", 2550), ("HOLDS_CONTRA", -2550)];
+    assert_eq!(balances("currency: \"GBP\", to: \"2010-12-01T12:00:00Z\"").await, named(&held));
+    assert_eq!(balances("currency: \"JPY\"").await, named(&[("HOLDS", 300), ("HOLDS_CONTRA", -300)]));
+    assert_eq!(balances("currency: \"EUR\"").await, named(&[]));
+    // More than a number of 64 bits holds is no number at all, rather than a wrong one.
+    let huge = i64::MAX;
+    shop.sql(format!(
+        "insert into read.ledger_entries
+            select gen_random_uuid(), 1, 1, 'hold', 'holds', 'USD', {huge}, now() from generate_series(1, 2)"
+    ))
+    .await;
+    assert_eq!(shop.ask("{ ledgerBalances(currency: \"USD\") { account } }").await.codes(), ["INTERNAL"]);
+}
+
+#[tokio::test]
+async fn what_is_low_stands_with_its_product() {
+    let shop = small_shop().await;
+    let data =
+        shop.data("{ lowStock { totalCount nodes { sku available threshold since product { name low } } } }").await;
+    assert_eq!(
+        data["lowStock"],
+        json!({ "totalCount": 3, "nodes": [
+            { "sku": "NONE", "available": -1, "threshold": 4_000_000_000_i64, "since": "2010-12-03T09:00:00Z", "product": null },
+            { "sku": "B2", "available": 0, "threshold": 0, "since": "2010-11-01T09:00:00Z",
+              "product": { "name": "Heart", "low": true } },
+            { "sku": "A1", "available": 7, "threshold": 7, "since": "2010-12-01T09:00:00Z",
+              "product": { "name": "Lantern", "low": true } },
+        ] })
+    );
+}
+
+#[tokio::test]
 async fn orders_stand_newest_first_and_are_counted() {
     let shop = small_shop().await;
     let data = shop.data(
@@ -107,8 +313,9 @@ async fn orders_stand_newest_first_and_are_counted() {
 async fn a_product() {
     let shop = small_shop().await;
     let data = shop.data(
-        "{ a: product(sku: \"A1\") { sku name description price { amount currency } status onHand reserved available changedAt }
-           z: product(sku: \"Z9\") { sku name description price { amount } status onHand }
+        "{ a: product(sku: \"A1\") { sku name description price { amount currency } status onHand reserved available
+                                     threshold low changedAt }
+           z: product(sku: \"Z9\") { sku name description price { amount } status onHand threshold low }
            none: product(sku: \"a1\") { sku } }",
     );
     assert_eq!(
@@ -116,9 +323,9 @@ async fn a_product() {
         json!({
             "a": { "sku": "A1", "name": "Lantern", "description": "Of glass",
                    "price": { "amount": "12.75", "currency": "GBP" }, "status": "LISTED", "onHand": 10, "reserved": 3,
-                   "available": 7, "changedAt": "2010-12-01T10:00:00Z" },
+                   "available": 7, "threshold": 7, "low": true, "changedAt": "2010-12-01T10:00:00Z" },
             "z": { "sku": "Z9", "name": null, "description": null, "price": null, "status": "UNLISTED",
-                   "onHand": 5_000_000_000_i64 },
+                   "onHand": 5_000_000_000_i64, "threshold": null, "low": false },
             "none": null,
         })
     );
@@ -239,9 +446,9 @@ async fn projections_tell_how_far_they_are_behind() {
     let query = "{ projections { name version position headPosition lagEvents lagSeconds state } }";
     // The log is empty: nothing is behind.
     let data = shop.data(query).await;
-    assert_eq!(data["projections"].as_array().unwrap().len(), 5);
+    assert_eq!(data["projections"].as_array().unwrap().len(), 8);
     assert_eq!(
-        data["projections"][0],
+        data["projections"][1],
         json!({ "name": "customers", "version": 1, "position": null, "headPosition": null, "lagEvents": 0,
                 "lagSeconds": 0.0, "state": "LIVE" })
     );
@@ -265,9 +472,12 @@ async fn projections_tell_how_far_they_are_behind() {
     assert_eq!(
         projections.iter().map(told).collect::<Vec<_>>(),
         [
+            json!(["checkouts", 1, null, 50, true, "LIVE"]),
             json!(["customers", 1, "50/50", 0, false, "LIVE"]),
+            json!(["low_stock", 1, null, 50, true, "LIVE"]),
             json!(["orders", 1, "48/48", 2, true, "LIVE"]),
             json!(["orders", 2, null, 50, true, "BUILDING"]),
+            json!(["payments_ledger", 1, null, 50, true, "LIVE"]),
             json!(["product_sales", 1, null, 50, true, "LIVE"]),
             json!(["products", 1, null, 50, true, "STOPPED"]),
             json!(["sales_daily", 1, null, 50, true, "LIVE"]),

@@ -62,6 +62,23 @@ async fn a_page_of_orders_costs_one_statement_a_level() {
 }
 
 #[tokio::test]
+async fn what_surrounds_a_page_of_orders_costs_one_statement_each() {
+    let shop = large_shop().await;
+    // The checkpoints, the orders with payments and shipments, their timelines, their checkouts.
+    let query = "{ orders(first: 100) { nodes { id payment { status } shipment { status } timeline { what }
+                   checkout { step } } } }";
+    let ran = statements(&shop, query).await;
+    assert_eq!(ran.len(), 4, "{ran:#?}");
+    // The checkpoints, the checkouts, their orders, the orders' timelines.
+    let query = "{ checkouts(first: 100) { nodes { state order { status timeline { what } } } } }";
+    let ran = statements(&shop, query).await;
+    assert_eq!(ran.len(), 4, "{ran:#?}");
+    // The checkpoints, the low stocks, their products.
+    let ran = statements(&shop, "{ lowStock(first: 100) { nodes { sku product { name } } } }").await;
+    assert_eq!(ran.len(), 3, "{ran:#?}");
+}
+
+#[tokio::test]
 async fn the_orders_of_a_page_of_customers_cost_one_statement() {
     let shop = large_shop().await;
     // The checkpoints, the customers, their orders, the orders' counts, the orders' lines.

@@ -1,4 +1,8 @@
-//! The read model `orders`: orders with their lines.
+//! The read model `orders`: orders with their lines, payment, shipment and timeline.
+
+mod payment;
+mod shipment;
+mod timeline;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,10 +11,14 @@ use async_graphql::{ComplexObject, Context, Enum, InputObject, Object, SimpleObj
 use sqlx::FromRow;
 
 use crate::batch::{Batch, grouped};
+use crate::checkouts::{self, Checkout};
 use crate::connection::{self, List, Listed, Page, list_cost, page_cost};
 use crate::customers::{self, Customer};
 use crate::error::Failure;
 use crate::money::Money;
+use crate::orders::payment::{Payment, PaymentColumns};
+use crate::orders::shipment::{Shipment, ShipmentColumns};
+use crate::orders::timeline::TimelineEntry;
 use crate::own_writes::{ReadModel, Reads};
 use crate::products::{self, Product};
 use crate::scalars::{Currency, DateTime, Long, Sku, Uuid};
@@ -28,7 +36,7 @@ impl OrdersQuery {
         ctx: &Context<'_>,
         #[graphql(desc = "The order's id.")] id: Uuid,
     ) -> Option<Result<Order, Failure>> {
-        order(ctx, id).await.transpose()
+        load(ctx, &[id]).await.map(|mut orders| orders.remove(&id)).transpose()
     }
 
     /// Orders, a page at a time.
@@ -60,7 +68,7 @@ pub(crate) struct Order {
     reference: Option<String>,
     /// How far the order has come.
     status: OrderStatus,
-    /// Why the order was rejected or cancelled.
+    /// Why the order was rejected or cancelled, or is to be.
     reason: Option<String>,
     /// When the customer placed it.
     placed_at: DateTime,
@@ -72,7 +80,7 @@ pub(crate) struct Order {
     line_count: i32,
     /// How many units its lines have together.
     units: Long,
-    /// When the order last changed.
+    /// When the order, its payment, its shipment or its checkout last changed.
     changed_at: DateTime,
     /// The revision of the order's stream, which commands take as the expected one.
     revision: Long,
@@ -80,6 +88,12 @@ pub(crate) struct Order {
     pub(crate) customer_id: Option<Uuid>,
     #[graphql(skip)]
     total_minor: i64,
+    #[graphql(skip)]
+    #[sqlx(flatten)]
+    payment: PaymentColumns,
+    #[graphql(skip)]
+    #[sqlx(flatten)]
+    shipment: ShipmentColumns,
     #[graphql(skip)]
     #[sqlx(skip)]
     siblings: Arc<Siblings>,
@@ -104,6 +118,29 @@ impl Order {
         let id = self.customer_id?;
         self.siblings.customers.get(&id, |ids| customers::load(ctx, ids)).await.transpose()
     }
+
+    /// What is or was paid for it; null while nothing was asked for, and for an order that was paid elsewhere.
+    async fn payment(&self) -> Option<Payment> {
+        self.payment.payment()
+    }
+
+    /// How its goods get to the customer; null while nothing was asked for.
+    async fn shipment(&self) -> Option<Shipment> {
+        self.shipment.shipment()
+    }
+
+    /// What happened to it, its payment, its shipment and its checkout, the oldest first. An order that was only
+    /// recorded here was over before, and has nothing to tell.
+    #[graphql(complexity = "list_cost(12, child_complexity)")]
+    async fn timeline(&self, ctx: &Context<'_>) -> Result<&[TimelineEntry], Failure> {
+        let timeline = self.siblings.timelines.get(&self.id, |ids| timeline::load(ctx, ids)).await?;
+        Ok(timeline.map_or(&[], Vec::as_slice))
+    }
+
+    /// How far its checkout is; null for an order that was only recorded here.
+    async fn checkout(&self, ctx: &Context<'_>) -> Option<Result<&Checkout, Failure>> {
+        self.siblings.checkouts.get(&self.id, |ids| checkouts::load(ctx, ids)).await.transpose()
+    }
 }
 
 /// What the orders that were read together load together.
@@ -112,14 +149,18 @@ struct Siblings {
     currencies: HashMap<Uuid, Currency>,
     lines: Batch<Uuid, Vec<OrderLine>>,
     customers: Batch<Uuid, Customer>,
+    timelines: Batch<Uuid, Vec<TimelineEntry>>,
+    checkouts: Batch<Uuid, Checkout>,
 }
 
 impl Listed for Order {
     const TABLE: Table = Table {
         name: "read.orders",
         columns: "order_id, reference, status, reason, placed_at, customer_id, country, currency, total_minor, line_count, \
-                  units, changed_at, revision",
-        id: "order_id",
+                  units, changed_at, revision, payment_status, payment_currency, payment_minor, authorised_minor, \
+                  captured_minor, refunded_minor, payment_reference, declined_reason, shipment_status, carrier, \
+                  tracking, dispatched_at, delivered_at, shipment_reason",
+        id: &["order_id"],
     };
     const MODEL: ReadModel = ReadModel::Orders;
 
@@ -128,7 +169,7 @@ impl Listed for Order {
             Some("total_minor") => Bind::Int(self.total_minor),
             _ => Bind::Time(self.placed_at.0),
         };
-        Key { value: Some(value), id: Bind::Uuid(self.id.0) }
+        Key { value: Some(value), id: vec![Bind::Uuid(self.id.0)] }
     }
 
     fn make_siblings(rows: Vec<&mut Self>) {
@@ -136,6 +177,8 @@ impl Listed for Order {
             currencies: rows.iter().map(|order| (order.id, order.currency.clone())).collect(),
             lines: Batch::new(rows.iter().map(|order| order.id)),
             customers: Batch::new(rows.iter().filter_map(|order| order.customer_id)),
+            timelines: Batch::new(rows.iter().map(|order| order.id)),
+            checkouts: Batch::new(rows.iter().map(|order| order.id)),
         });
         for order in rows {
             order.siblings = siblings.clone();
@@ -194,6 +237,10 @@ pub(crate) enum OrderStatus {
     Placed,
     /// It is paid for and will be delivered.
     Confirmed,
+    /// The customer wants it called off; the shop is trying to keep the goods in the house.
+    Cancelling,
+    /// The goods have left the house.
+    Dispatched,
     /// It could not be accepted.
     Rejected,
     /// It was called off after it had been placed.
@@ -209,6 +256,8 @@ impl OrderStatus {
         match self {
             Self::Placed => "placed",
             Self::Confirmed => "confirmed",
+            Self::Cancelling => "cancelling",
+            Self::Dispatched => "dispatched",
             Self::Rejected => "rejected",
             Self::Cancelled => "cancelled",
             Self::Completed => "completed",
@@ -264,9 +313,9 @@ impl OrderFilter {
 #[derive(Debug, Default, InputObject)]
 pub(crate) struct TimeRange {
     /// Not before this moment.
-    from: Option<DateTime>,
+    pub(crate) from: Option<DateTime>,
     /// Before this moment, which is itself no longer in the range.
-    to: Option<DateTime>,
+    pub(crate) to: Option<DateTime>,
 }
 
 /// A range of amounts in one currency, both ends included.
@@ -306,12 +355,14 @@ impl OrderSort {
     }
 }
 
-async fn order(ctx: &Context<'_>, id: Uuid) -> Result<Option<Order>, Failure> {
+/// The orders of these ids, as far as there are any.
+pub(crate) async fn load(ctx: &Context<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, Order>, Failure> {
     let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Orders]).await?;
-    let conditions = Conditions::default().and("order_id = ?", Some(Bind::Uuid(id.0)));
+    let ids = Bind::Uuids(ids.iter().map(|id| id.0).collect());
+    let conditions = Conditions::default().and("order_id = any(?)", Some(ids));
     let mut rows: Vec<Order> = sql::select(pool, &Order::TABLE, &conditions).await?;
     Order::make_siblings(rows.iter_mut().collect());
-    Ok(rows.pop())
+    Ok(rows.into_iter().map(|order| (order.id, order)).collect())
 }
 
 async fn load_lines(

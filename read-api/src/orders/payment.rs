@@ -1,0 +1,74 @@
+//! The payment of an order, as the row of the order has it.
+
+use async_graphql::{Enum, SimpleObject};
+use sqlx::FromRow;
+
+use crate::money::Money;
+use crate::scalars::Currency;
+
+/// The payment of an order.
+#[derive(Debug, Clone, SimpleObject)]
+pub(crate) struct Payment {
+    /// How far it has come.
+    status: PaymentStatus,
+    /// What was asked for.
+    amount: Money,
+    /// What the payment gateway agreed to hold; it may have been taken or let go since.
+    authorised: Money,
+    /// What was taken; part or all of it may have been given back since.
+    captured: Money,
+    /// What was given back.
+    refunded: Money,
+    /// The gateway's own name for the authorisation.
+    reference: Option<String>,
+    /// Why the gateway would not hold the money, if so.
+    declined_reason: Option<String>,
+}
+
+/// How far a payment has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub(crate) enum PaymentStatus {
+    /// The gateway is asked to hold the money.
+    Requested,
+    /// The gateway holds it.
+    Authorised,
+    /// The gateway does not hold it.
+    Declined,
+    /// The gateway is asked to take it.
+    Capturing,
+    /// The gateway took it. Part or all of it may have been given back since.
+    Captured,
+    /// The gateway is asked to let it go.
+    Voiding,
+    /// The gateway holds nothing any more.
+    Voided,
+}
+
+/// The columns of an order that are about its payment: all null while there is none.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct PaymentColumns {
+    payment_status: Option<PaymentStatus>,
+    payment_currency: Option<Currency>,
+    payment_minor: Option<i64>,
+    authorised_minor: Option<i64>,
+    captured_minor: Option<i64>,
+    refunded_minor: Option<i64>,
+    payment_reference: Option<String>,
+    declined_reason: Option<String>,
+}
+
+impl PaymentColumns {
+    pub(crate) fn payment(&self) -> Option<Payment> {
+        let currency = self.payment_currency.as_ref()?;
+        Some(Payment {
+            status: self.payment_status?,
+            amount: Money::new(self.payment_minor?, currency),
+            authorised: Money::new(self.authorised_minor?, currency),
+            captured: Money::new(self.captured_minor?, currency),
+            refunded: Money::new(self.refunded_minor?, currency),
+            reference: self.payment_reference.clone(),
+            declined_reason: self.declined_reason.clone(),
+        })
+    }
+}

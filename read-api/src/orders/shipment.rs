@@ -1,0 +1,63 @@
+//! The shipment of an order, as the row of the order has it.
+
+use async_graphql::{Enum, SimpleObject};
+use sqlx::FromRow;
+
+use crate::scalars::DateTime;
+
+/// The shipment of an order.
+#[derive(Debug, Clone, SimpleObject)]
+pub(crate) struct Shipment {
+    /// How far it has come.
+    status: ShipmentStatus,
+    /// Who carries it; null before it is dispatched.
+    carrier: Option<String>,
+    /// The carrier's number for it; null before it is dispatched.
+    tracking: Option<String>,
+    /// When it left the house.
+    dispatched_at: Option<DateTime>,
+    /// When it arrived.
+    delivered_at: Option<DateTime>,
+    /// Why it got lost or stayed in the house, if so.
+    reason: Option<String>,
+}
+
+/// How far a shipment has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub(crate) enum ShipmentStatus {
+    /// The warehouse is to pack and send it.
+    Requested,
+    /// It is on its way.
+    Dispatched,
+    /// It arrived.
+    Delivered,
+    /// It got lost on the way.
+    Lost,
+    /// It stays in the house.
+    Cancelled,
+}
+
+/// The columns of an order that are about its shipment: all null while there is none.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct ShipmentColumns {
+    shipment_status: Option<ShipmentStatus>,
+    carrier: Option<String>,
+    tracking: Option<String>,
+    dispatched_at: Option<DateTime>,
+    delivered_at: Option<DateTime>,
+    shipment_reason: Option<String>,
+}
+
+impl ShipmentColumns {
+    pub(crate) fn shipment(&self) -> Option<Shipment> {
+        Some(Shipment {
+            status: self.shipment_status?,
+            carrier: self.carrier.clone(),
+            tracking: self.tracking.clone(),
+            dispatched_at: self.dispatched_at,
+            delivered_at: self.delivered_at,
+            reason: self.shipment_reason.clone(),
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! The timeline of an order: what happened to it, its payment, its shipment and its checkout.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_graphql::{Context, Enum, SimpleObject};
+
+use crate::batch::grouped;
+use crate::error::Failure;
+use crate::own_writes::{ReadModel, Reads};
+use crate::scalars::{DateTime, Uuid};
+
+/// Something that happened to an order.
+#[derive(Debug, Clone, SimpleObject)]
+pub(crate) struct TimelineEntry {
+    /// When it was put on record.
+    at: DateTime,
+    /// What happened.
+    what: TimelineEvent,
+    /// What else there is to say: the reason, the amount, the carrier with its number, or what was waited for.
+    detail: Option<String>,
+}
+
+/// What can happen to an order, its payment, its shipment and its checkout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+pub(crate) enum TimelineEvent {
+    /// The customer placed the order.
+    OrderPlaced,
+    /// The order is reserved and paid.
+    OrderConfirmed,
+    /// The customer wants the order called off, and the shop tries to.
+    OrderCancellationRequested,
+    /// The order could not be called off any more: the goods had left the house.
+    OrderCancellationDeclined,
+    /// The goods left the house.
+    OrderDispatched,
+    /// The shop could not take the order.
+    OrderRejected,
+    /// The order was called off.
+    OrderCancelled,
+    /// The goods arrived.
+    OrderCompleted,
+    /// Money is to be held on a card.
+    PaymentRequested,
+    /// The gateway holds the money.
+    PaymentAuthorised,
+    /// The gateway does not hold the money.
+    PaymentDeclined,
+    /// Held money is to be taken.
+    PaymentCaptureRequested,
+    /// The gateway took the money.
+    PaymentCaptured,
+    /// The gateway did not take the money, and still holds it.
+    PaymentCaptureFailed,
+    /// What is held is to be let go.
+    PaymentVoidRequested,
+    /// The gateway holds nothing any more.
+    PaymentVoided,
+    /// Taken money is to be given back.
+    PaymentRefundRequested,
+    /// The gateway gave money back.
+    PaymentRefunded,
+    /// The gateway did not give money back.
+    PaymentRefundFailed,
+    /// The warehouse is asked to pack and send the goods.
+    ShipmentRequested,
+    /// The goods went to the carrier.
+    ShipmentDispatched,
+    /// The carrier delivered the goods.
+    ShipmentDelivered,
+    /// The goods got lost on the way.
+    ShipmentLost,
+    /// The goods stay in the house.
+    ShipmentCancelled,
+    /// The checkout waited too long for something.
+    CheckoutTimedOut,
+    /// The checkout cannot go on until somebody has looked at it.
+    CheckoutParked,
+    /// Somebody let the checkout try again.
+    CheckoutRetried,
+}
+
+/// The timelines of these orders.
+pub(super) async fn load(ctx: &Context<'_>, orders: &[Uuid]) -> Result<HashMap<Uuid, Vec<TimelineEntry>>, Failure> {
+    let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Orders]).await?;
+    let sql = "select order_id, at, what, detail from read.order_timeline \
+               where order_id = any($1) order by order_id, entry_no";
+    let rows: Vec<(Uuid, DateTime, TimelineEvent, Option<String>)> =
+        sqlx::query_as(sql).bind(orders).fetch_all(pool).await?;
+    Ok(grouped(rows.into_iter().map(|(order, at, what, detail)| (order, TimelineEntry { at, what, detail }))))
+}
