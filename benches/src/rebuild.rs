@@ -22,7 +22,7 @@ use crate::cpu;
 use crate::report::{Measured, Round};
 use crate::server::Postgres;
 
-const TABLES: [&str; 2] = ["orders", "order_lines"];
+const TABLES: [&str; 3] = ["orders", "order_lines", "order_timeline"];
 
 pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::Result<Measured> {
     let (url, pool) = postgres.database("s6").await?;
@@ -60,7 +60,7 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
     let gate = if before == after { Ok(()) } else { Err(format!("the rows were {before}, now they are {after}")) };
     Ok(Measured {
         name: "S6",
-        what: "rebuild of orders and lines, events",
+        what: "rebuild of orders, lines and timeline, events",
         unit: "/s",
         floor: 0.5,
         goal: 0.8,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use domain::ids::OrderId;
+
 use crate::config::{LogFormat, Role};
 
 /// An order-to-cash backend whose only truth is an append-only event log.
@@ -58,6 +60,14 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show which checkouts cannot go on, and why.
+    Parked {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let checkouts that could not go on try again.
+    Retry(Retry),
     /// Print the events of a stream.
     Stream(Stream),
     /// Print the effective configuration, secrets masked, with where each value comes from.
@@ -81,15 +91,18 @@ pub(crate) enum Command {
 /// Settings of `serve` alone.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ServeFlags {
-    /// What this process does [default: write,project,read].
+    /// What this process does [default: write,process,project,read].
     #[arg(long, value_delimiter = ',', value_name = "ROLES")]
     pub(crate) roles: Option<Vec<Role>>,
     /// Where to listen [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
-    /// Bring in the data of a small made-up shop, to have something to look at.
+    /// Bring in the data of a small made-up shop, to have something to look at, with a made-up warehouse.
     #[arg(long)]
     pub(crate) demo: bool,
+    /// Let a made-up warehouse send whatever is ordered.
+    #[arg(long)]
+    pub(crate) fulfil: bool,
 }
 
 /// How to import.
@@ -108,6 +121,16 @@ pub(crate) struct Import {
     /// How many lines may be under way at once.
     #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) in_flight: u16,
+    /// Place the orders instead of recording them, at the prices and times of their lines: each is reserved, paid, shipped
+    /// and completed, or undone. Waits until none has anything left to do.
+    #[arg(long)]
+    pub(crate) live: bool,
+    /// The token of the card that placed orders are charged to.
+    #[arg(long, requires = "live", value_name = "TOKEN", default_value = "tok_approved")]
+    pub(crate) card: String,
+    /// Let a made-up warehouse send what is ordered.
+    #[arg(long, requires = "live")]
+    pub(crate) fulfil: bool,
     /// Show no progress bar.
     #[arg(long)]
     pub(crate) no_progress: bool,
@@ -125,6 +148,18 @@ pub(crate) struct Rebuild {
     pub(crate) name: Option<String>,
     /// Rebuild every read model.
     #[arg(long, group = "what")]
+    pub(crate) all: bool,
+}
+
+/// What to let try again.
+#[derive(Debug, Args)]
+#[group(id = "which", required = true, multiple = false)]
+pub(crate) struct Retry {
+    /// The ids of the orders whose checkouts are to try again.
+    #[arg(value_name = "ORDER", group = "which", num_args = 1..)]
+    pub(crate) orders: Vec<OrderId>,
+    /// Every checkout that cannot go on.
+    #[arg(long, group = "which")]
     pub(crate) all: bool,
 }
 

@@ -48,9 +48,28 @@ pub(crate) struct Config {
     pub(crate) drain_timeout: Duration,
     /// The largest body of a request, in bytes.
     pub(crate) body_limit: usize,
+    /// The payment gateway. `None`: the sandbox's.
+    pub(crate) gateway: Option<Gateway>,
+    /// How long a call to the gateway may take.
+    pub(crate) gateway_timeout: Duration,
+    /// How long a checkout waits.
+    pub(crate) checkout: write_side::process::Limits,
+    /// Whether a made-up warehouse sends whatever it is asked to send.
+    pub(crate) sandbox_fulfil: bool,
+    /// What the sandbox's gateway knows its users by. `None`: only this process may use it.
+    pub(crate) sandbox_secret: Option<SecretString>,
     cursor_key: Option<SecretString>,
     /// Where each value that is set comes from, by key.
     origins: HashMap<String, String>,
+}
+
+/// A payment gateway.
+#[derive(Debug, Clone)]
+pub(crate) struct Gateway {
+    /// Where it is.
+    pub(crate) url: String,
+    /// What it knows the shop by.
+    pub(crate) secret: SecretString,
 }
 
 /// Where the log is.
@@ -65,8 +84,10 @@ pub(crate) enum EventStore {
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Role {
-    /// Take commands, and run the processes that follow from events.
+    /// Take commands.
     Write,
+    /// Run the processes that follow from events: checkouts, and what the payment gateway is asked.
+    Process,
     /// Fold the log into the read models.
     Project,
     /// Answer queries.
@@ -114,6 +135,10 @@ pub(crate) enum ConfigError {
     ShortCursorKey { length: usize },
     #[error("{key} must not be 0")]
     Zero { key: &'static str },
+    #[error("gateway.url = {url:?} is no http:// or https:// URL without a query, such as https://pay.example/v1")]
+    GatewayUrl { url: String },
+    #[error("gateway.url is set, but gateway.secret is not: the gateway has to know the shop")]
+    NoGatewaySecret,
     #[error("the key for cursors cannot be kept in {}", .data_dir.display())]
     CursorKey { data_dir: PathBuf, source: std::io::Error },
 }
@@ -144,8 +169,7 @@ impl Config {
         }
         let merged = builder.build().map_err(ConfigError::Unreadable)?;
         let values = merged.collect().map_err(ConfigError::Unreadable)?;
-        let origin = |(key, value): (String, Value)| (key, value.origin().unwrap_or_default().to_owned());
-        let origins: HashMap<_, _> = values.into_iter().map(origin).collect();
+        let origins: HashMap<_, _> = flat("", &values).into_iter().collect();
         let raw = merged.try_deserialize().map_err(|source| invalid(source, &origins))?;
         Self::check(raw, origins)
     }
@@ -191,8 +215,15 @@ impl Config {
                 return Err(ConfigError::ShortCursorKey { length });
             }
         }
-        if raw.body_limit == 0 {
-            return Err(ConfigError::Zero { key: "body_limit" });
+        for (key, value) in [
+            ("body_limit", raw.body_limit as u64),
+            ("gateway.timeout", raw.gateway.timeout),
+            ("checkout.payment_timeout", raw.checkout.payment_timeout),
+            ("checkout.dispatch_timeout", raw.checkout.dispatch_timeout),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::Zero { key });
+            }
         }
         Ok(Self {
             event_store: EventStore::at(raw.event_store_url)?,
@@ -205,6 +236,14 @@ impl Config {
             postgres_bin_dir: raw.postgres_bin_dir,
             drain_timeout: Duration::from_secs(raw.drain_timeout),
             body_limit: raw.body_limit,
+            gateway_timeout: Duration::from_secs(raw.gateway.timeout),
+            gateway: Gateway::at(raw.gateway)?,
+            checkout: write_side::process::Limits {
+                payment: Duration::from_secs(raw.checkout.payment_timeout),
+                dispatch: Duration::from_secs(raw.checkout.dispatch_timeout),
+            },
+            sandbox_fulfil: raw.sandbox.fulfil,
+            sandbox_secret: raw.sandbox.secret,
             cursor_key: raw.cursor_key,
             origins,
         })
@@ -229,7 +268,28 @@ impl Config {
             self.postgres_bin_dir.as_ref().map(|path| quoted(path.display())),
             Some(self.drain_timeout.as_secs().to_string()),
             Some(self.body_limit.to_string()),
+            self.gateway.as_ref().map(|gateway| quoted(&gateway.url)),
+            self.gateway.as_ref().map(|_| quoted(MASK)),
+            Some(self.gateway_timeout.as_secs().to_string()),
+            Some(self.checkout.payment.as_secs().to_string()),
+            Some(self.checkout.dispatch.as_secs().to_string()),
+            Some(self.sandbox_fulfil.to_string()),
+            self.sandbox_secret.as_ref().map(|_| quoted(MASK)),
         ]
+    }
+}
+
+impl Gateway {
+    fn at(raw: RawGateway) -> Result<Option<Self>, ConfigError> {
+        let Some(url) = raw.url else { return Ok(None) };
+        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['?', '#', '@'])) {
+            // What stands before an @ may be a password.
+            let url = url.split('@').next_back().unwrap_or_default().to_owned();
+            return Err(ConfigError::GatewayUrl { url });
+        }
+        let secret = raw.secret.ok_or(ConfigError::NoGatewaySecret)?;
+        Ok(Some(Self { url, secret }))
     }
 }
 
@@ -260,6 +320,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Write => "write",
+            Self::Process => "process",
             Self::Project => "project",
             Self::Read => "read",
         })
@@ -294,7 +355,7 @@ impl Environment {
     /// Kubernetes sets STOREFOLD_PORT and its like for a service of our name.
     fn settings(&self) -> Vec<(&'static str, String, String)> {
         let setting = |setting: &Setting| {
-            let own = format!("STOREFOLD_{}", setting.key.to_uppercase());
+            let own = format!("STOREFOLD_{}", setting.key.to_uppercase().replace('.', "_"));
             let plain = setting.plain_variable.then(|| setting.key.to_uppercase());
             [Some(own), plain].into_iter().flatten().find_map(|name| {
                 let value = self.get(&name)?.to_owned();
@@ -307,7 +368,8 @@ impl Environment {
 
 /// A setting that can be made.
 struct Setting {
-    /// Its name in the file. In the environment it is `STOREFOLD_` and the name in capitals.
+    /// Its name in the file; what stands before a `.` is the table it is in. In the environment it is `STOREFOLD_` and the
+    /// name in capitals, with `_` for `.`.
     key: &'static str,
     /// Whether it is known in the environment without the prefix too.
     plain_variable: bool,
@@ -330,7 +392,7 @@ impl Setting {
 }
 
 /// Every setting, in the order in which they are printed.
-const SETTINGS: [Setting; 11] = [
+const SETTINGS: [Setting; 18] = [
     Setting::new("database_url").unset("a private Postgres in the data directory").or_plain_variable(),
     Setting::new("event_store_url").unset("the log is in the database").or_plain_variable(),
     Setting::new("listen"),
@@ -344,6 +406,14 @@ const SETTINGS: [Setting; 11] = [
     Setting::new("drain_timeout"),
     // Bytes.
     Setting::new("body_limit"),
+    Setting::new("gateway.url").unset("the sandbox's own gateway, which charges nobody"),
+    Setting::new("gateway.secret").unset("the sandbox needs none"),
+    // Seconds, as the next two.
+    Setting::new("gateway.timeout"),
+    Setting::new("checkout.payment_timeout"),
+    Setting::new("checkout.dispatch_timeout"),
+    Setting::new("sandbox.fulfil"),
+    Setting::new("sandbox.secret").unset("nobody else can use the sandbox's gateway"),
 ];
 
 /// The configuration as it stands in its sources.
@@ -360,16 +430,42 @@ struct Raw {
     postgres_bin_dir: Option<PathBuf>,
     drain_timeout: u64,
     body_limit: usize,
+    gateway: RawGateway,
+    checkout: RawCheckout,
+    sandbox: RawSandbox,
 }
 
-fn defaults() -> [(&'static str, &'static str); 6] {
+#[derive(serde::Deserialize)]
+struct RawGateway {
+    url: Option<String>,
+    secret: Option<SecretString>,
+    timeout: u64,
+}
+
+#[derive(serde::Deserialize)]
+struct RawCheckout {
+    payment_timeout: u64,
+    dispatch_timeout: u64,
+}
+
+#[derive(serde::Deserialize)]
+struct RawSandbox {
+    fulfil: bool,
+    secret: Option<SecretString>,
+}
+
+fn defaults() -> [(&'static str, &'static str); 10] {
     [
         ("listen", "127.0.0.1:8080"),
         ("data_dir", ".storefold"),
-        ("roles", "write,project,read"),
+        ("roles", "write,process,project,read"),
         ("log_filter", "info"),
         ("drain_timeout", "30"),
         ("body_limit", "1048576"),
+        ("gateway.timeout", "10"),
+        ("checkout.payment_timeout", "900"),
+        ("checkout.dispatch_timeout", "604800"),
+        ("sandbox.fulfil", "false"),
     ]
 }
 
@@ -385,6 +481,9 @@ fn flag_settings(flags: &SettingFlags, serve: Option<&ServeFlags>) -> Vec<(&'sta
         ("log_filter", "--log", flags.log_filter.clone()),
         ("listen", "--listen", serve.and_then(|serve| serve.listen).map(|listen| listen.to_string())),
         ("roles", "--roles", serve.and_then(|serve| serve.roles.as_ref()).map(roles)),
+        // A made-up shop without a warehouse would never send anything.
+        ("sandbox.fulfil", "--demo", serve.filter(|serve| serve.demo).map(|_| "true".to_owned())),
+        ("sandbox.fulfil", "--fulfil", serve.filter(|serve| serve.fulfil).map(|_| "true".to_owned())),
     ];
     given.into_iter().filter_map(|(key, flag, value)| Some((key, format!("flag {flag}"), value?))).collect()
 }
@@ -395,9 +494,22 @@ fn known() -> Vec<&'static str> {
 
 fn check_keys(file: &Path, values: &Map<String, Value>) -> Result<(), ConfigError> {
     let known = known();
-    let mut unknown: Vec<String> = values.keys().filter(|key| !known.contains(&key.as_str())).cloned().collect();
+    let keys = flat("", values).into_iter().map(|(key, _)| key);
+    let mut unknown: Vec<String> = keys.filter(|key| !known.contains(&key.as_str())).collect();
     unknown.sort();
     if unknown.is_empty() { Ok(()) } else { Err(ConfigError::Unknown { file: file.to_owned(), unknown }) }
+}
+
+/// The values by their whole names, with the tables that they are in, and with where they come from.
+fn flat(prefix: &str, values: &Map<String, Value>) -> Vec<(String, String)> {
+    let named = |(key, value): (&String, &Value)| {
+        let key = format!("{prefix}{key}");
+        match &value.kind {
+            config::ValueKind::Table(table) => flat(&format!("{key}."), table),
+            _ => vec![(key, value.origin().unwrap_or_default().to_owned())],
+        }
+    };
+    values.iter().flat_map(named).collect()
 }
 
 fn check_url(key: &'static str, url: &SecretString) -> Result<(), ConfigError> {
@@ -531,7 +643,7 @@ mod tests {
         let config = Config::load(&Environment::default(), &SettingFlags::default(), None).unwrap();
         assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
         assert_eq!(config.data_dir, Path::new(".storefold"));
-        assert_eq!(config.roles, Roles([Role::Write, Role::Project, Role::Read].into()));
+        assert_eq!(config.roles, Roles([Role::Write, Role::Process, Role::Project, Role::Read].into()));
         assert_eq!((config.drain_timeout, config.body_limit), (Duration::from_secs(30), 1 << 20));
         assert!(config.database_url.is_none() && config.log_format.is_none());
         assert!(matches!(config.event_store, EventStore::Postgres(None)));
@@ -586,7 +698,7 @@ mod tests {
         for (error, parts) in [
             (file("lisen = 'x'\nlistem = 'y'"), &["shop.toml", "lisen, listem", "drain_timeout"][..]),
             (file("body_limit = 'much'"), &["shop.toml", "body_limit", "much"]),
-            (file("roles = ['reed']"), &["shop.toml", "roles", "reed", "write, project, read"]),
+            (file("roles = ['reed']"), &["shop.toml", "roles", "reed", "write, process, project, read"]),
             (file("roles = []"), &["roles", "a process needs a role"]),
             (file("listen = 'here'"), &["shop.toml", "listen"]),
             (file("listen = "), &["shop.toml"]),
@@ -647,7 +759,7 @@ mod tests {
         for line in [
             "# database_url is not set: a private Postgres in the data directory\n",
             "listen = \"127.0.0.1:8080\" # default\n",
-            "roles = [\"write\", \"project\", \"read\"] # default\n",
+            "roles = [\"write\", \"process\", \"project\", \"read\"] # default\n",
             "drain_timeout = 7 # environment STOREFOLD_DRAIN_TIMEOUT\n",
             "log_filter = \"warn\" # flag --log\n",
         ] {

@@ -43,7 +43,13 @@ const CUSTOMERS: u64 = 60;
 /// When the log fails.
 pub(crate) async fn bring(shop: &Shop) -> anyhow::Result<()> {
     let history: String = history().into_iter().map(|line| format!("{line}\n")).collect();
-    let options = import::Options { source: "demo".to_owned(), in_flight: 64, strict: false, progress: false };
+    let options = import::Options {
+        source: "demo".to_owned(),
+        in_flight: 64,
+        strict: false,
+        progress: false,
+        orders: import::Orders::Recorded,
+    };
     let summary = import::run(history.as_bytes(), None, &options, &shop.executor(), &shop.registry()).await?;
     tracing::info!(lines = summary.lines, skipped = summary.faulty, "the made-up shop is open");
     Ok(())

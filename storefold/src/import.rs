@@ -21,12 +21,13 @@ use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::io::AsyncRead;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, RwLock};
 use uuid::Uuid;
 use write_side::endpoint::Aggregate;
-use write_side::{Envelope, Executor, Registry};
+use write_side::{Envelope, Executor, Registry, process};
 
 use crate::shop::Shop;
+pub(crate) use line::Orders;
 use line::{Occurrences, Step};
 
 /// How an import goes about it.
@@ -40,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) strict: bool,
     /// Whether to draw a progress bar, on a terminal.
     pub(crate) progress: bool,
+    /// What an order becomes.
+    pub(crate) orders: Orders,
 }
 
 /// What an import has done.
@@ -59,6 +62,20 @@ pub(crate) struct Summary {
     pub(crate) fold_seconds: f64,
     /// Up to where the log has to be folded to see all of it; `None` when nothing was done.
     pub(crate) position: Option<Position>,
+    /// What became of the orders that were placed; `None` where none were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) checkouts: Option<Checkouts>,
+}
+
+/// What became of the checkouts of an import.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub(crate) struct Checkouts {
+    /// How long it took after the last command until none had anything left to do, in seconds.
+    pub(crate) seconds: f64,
+    /// How many wait for a warehouse to send the goods.
+    pub(crate) waiting: i64,
+    /// How many cannot go on; see `storefold parked`.
+    pub(crate) parked: i64,
 }
 
 /// Why a line was skipped.
@@ -75,6 +92,12 @@ impl std::fmt::Display for Summary {
         let Self { lines, done, faulty, seconds, fold_seconds, .. } = self;
         let rate = *lines as f64 / seconds.max(0.001);
         writeln!(f, "{lines} lines in {seconds:.1} s ({rate:.0} a second): {done} done, {faulty} skipped")?;
+        if let Some(Checkouts { seconds, waiting, parked }) = self.checkouts {
+            writeln!(
+                f,
+                "the checkouts were at rest {seconds:.1} s later: {waiting} wait for the warehouse, {parked} are parked"
+            )?;
+        }
         writeln!(f, "the read models had caught up {fold_seconds:.1} s later")?;
         for Fault { line, problem } in &self.faults {
             writeln!(f, "  line {line}: {problem}")?;
@@ -127,6 +150,7 @@ pub(crate) async fn run(
         source: Uuid::new_v5(&line::SOURCES, options.source.as_bytes()),
         customers: Mutex::default(),
         position: Mutex::default(),
+        earlier: RwLock::new(()),
     };
     let mut occurrences = Occurrences::default();
     let (count, stop) = (AtomicU64::new(0), std::sync::atomic::AtomicBool::new(false));
@@ -139,7 +163,7 @@ pub(crate) async fn run(
                 let steps = line
                     .text
                     .map_err(|problem| problem.to_string())
-                    .and_then(|text| line::steps(&text, importer.source, &mut occurrences));
+                    .and_then(|text| line::steps(&text, importer.source, &options.orders, &mut occurrences));
                 (line.number, steps)
             });
             let importer = &importer;
@@ -176,7 +200,16 @@ pub(crate) async fn run(
     faults.sort_by_key(|fault| fault.line);
     let position = *importer.position.lock().unwrap_or_else(PoisonError::into_inner);
     let seconds = start.elapsed().as_secs_f64();
-    Ok(Summary { lines: count.load(Ordering::Relaxed), done, faults, faulty, seconds, fold_seconds: 0.0, position })
+    Ok(Summary {
+        lines: count.load(Ordering::Relaxed),
+        done,
+        faults,
+        faulty,
+        seconds,
+        fold_seconds: 0.0,
+        position,
+        checkouts: None,
+    })
 }
 
 /// Waits until every read model has folded what stands at `position`. Answers how long that took, in seconds.
@@ -196,6 +229,29 @@ pub(crate) async fn fold(shop: &Shop, position: Option<Position>, progress: bool
     Ok(start.elapsed().as_secs_f64())
 }
 
+/// Waits until no checkout has anything left to do but to wait for a warehouse, or for somebody to look at it.
+///
+/// # Errors
+/// When the database cannot be read, or a process stands still.
+pub(crate) async fn settle(shop: &Shop, processes: &[&str], progress: bool) -> anyhow::Result<Checkouts> {
+    let start = Instant::now();
+    let bar = bar(None, progress);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    loop {
+        let rest = process::rest(&shop.projections.pool, &*shop.store, processes).await?;
+        if let Some(error) = rest.error {
+            anyhow::bail!("a process stands still: {error}");
+        }
+        if rest.moving == 0 {
+            bar.finish_and_clear();
+            let seconds = start.elapsed().as_secs_f64();
+            return Ok(Checkouts { seconds, waiting: rest.waiting, parked: rest.parked });
+        }
+        bar.set_message(format!("{} checkouts have something left to do", rest.moving));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// What became of a line or a command: done, or why not.
 type Outcome = Result<(), String>;
 
@@ -207,6 +263,9 @@ struct Importer<'a> {
     customers: Mutex<HashMap<Uuid, Arc<OnceCell<Outcome>>>>,
     /// The highest position that was answered.
     position: Mutex<Option<Position>>,
+    /// Shared by the lines under way that others may have to wait for. It is fair: whoever takes it alone for a moment has
+    /// waited for all lines before it.
+    earlier: RwLock<()>,
 }
 
 /// How long an import waits for a log that fails, before each attempt after the first.
@@ -229,6 +288,12 @@ impl Importer<'_> {
         if let Some(problem) = steps.iter().find_map(|step| self.check(step).err()) {
             return Ok(Err(problem));
         }
+        let _under_way = if steps.iter().any(|step| step.after_all) {
+            drop(self.earlier.write().await);
+            None
+        } else {
+            Some(self.earlier.read().await)
+        };
         for step in steps {
             let executed = match step.once {
                 // Lines that ask for the same wait for the one that came first, and share its fault.

@@ -3,11 +3,18 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
+use chrono::{SecondsFormat, Utc};
 use comfy_table::{CellAlignment, Table, presets};
+use domain::process::Process as _;
+use domain::processes::checkout::Checkout;
+use domain::supervision::{Retry, Supervision};
 use event_store::{Direction, Metadata, Position, RecordedEvent, StreamName};
 use projections::runtime::{self, State};
 use serde::Serialize;
 use serde_json::Value;
+use uuid::Uuid;
+use write_side::Envelope;
+use write_side::process::{self, Parked};
 
 use crate::cli;
 use crate::shop::Shop;
@@ -83,6 +90,51 @@ pub(crate) async fn status(shop: &Shop, json: bool) -> anyhow::Result<()> {
         column.set_cell_alignment(CellAlignment::Right);
     }
     Ok(writeln!(out, "{table}")?)
+}
+
+/// `storefold parked`
+///
+/// # Errors
+/// When a database cannot be read.
+pub(crate) async fn parked(shop: &Shop, json: bool) -> anyhow::Result<()> {
+    let rows = process::parked(&shop.projections.pool).await?;
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &rows)?;
+        return Ok(writeln!(out)?);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["process", "instance", "since", "on the event", "why"]);
+    for Parked { process, instance, event, why, since } in rows {
+        let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
+        table.add_row([process, instance, since, event.to_string(), why]);
+    }
+    Ok(writeln!(out, "{table}")?)
+}
+
+/// `storefold retry`
+///
+/// # Errors
+/// When the log fails, or one of the checkouts is not parked.
+pub(crate) async fn retry(shop: &Shop, wanted: &cli::Retry) -> anyhow::Result<()> {
+    let mut orders = wanted.orders.clone();
+    if wanted.all {
+        let parked = process::parked(&shop.projections.pool).await?;
+        let checkouts = parked.iter().filter(|parked| parked.process == Checkout::NAME);
+        orders = checkouts.map(|parked| parked.instance.parse()).collect::<Result<_, _>>()?;
+    }
+    let mut out = std::io::stdout().lock();
+    for order in orders {
+        let envelope = Envelope {
+            actor: Some("storefold retry".to_owned()),
+            ..Envelope::new(Uuid::now_v7(), "retry".to_owned(), Utc::now())
+        };
+        let retried = shop.executor().execute::<Supervision>(&order, Retry {}.into(), &envelope).await;
+        retried.with_context(|| format!("the checkout of order {order} cannot be let try again"))?;
+        writeln!(out, "the checkout of order {order} tries again")?;
+    }
+    Ok(())
 }
 
 /// How many events are read at a time.

@@ -15,6 +15,7 @@ mod server;
 mod shop;
 mod signals;
 mod telemetry;
+mod trade;
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -28,6 +29,7 @@ use cli::{Cli, Command, Schema};
 use config::{Config, Environment};
 use postgres::PrivatePostgres;
 use shop::Shop;
+use trade::Counter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -55,6 +57,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             with_shop(&config, async |shop| rebuild::rebuild(shop, wanted.name.as_deref(), stop).await).await?;
         }
         Command::Status { json } => with_shop(&config, async |shop| inspect::status(shop, json).await).await?,
+        Command::Parked { json } => with_shop(&config, async |shop| inspect::parked(shop, json).await).await?,
+        Command::Retry(wanted) => with_shop(&config, async |shop| inspect::retry(shop, &wanted).await).await?,
         Command::Stream(wanted) => with_shop(&config, async |shop| inspect::stream(shop, &wanted).await).await?,
         Command::Demo => with_shop(&config, bring_demo).await?,
         Command::Config => print(&config.to_toml())?,
@@ -88,17 +92,28 @@ async fn run_import(config: &Config, wanted: &cli::Import) -> anyhow::Result<Exi
         in_flight: usize::from(wanted.in_flight),
         strict: wanted.strict,
         progress: !wanted.no_progress,
+        orders: match wanted.live {
+            true => import::Orders::Placed { card: wanted.card.clone() },
+            false => import::Orders::Recorded,
+        },
     };
     let summary = with_shop(config, async |shop| {
         let (ended, end) = watch::channel(false);
-        let mut projectors = shop.project(&end);
-        let (executor, registry) = (shop.executor(), shop.registry());
+        let mut tasks = shop.project(&end);
+        if wanted.live {
+            let counter = Counter::open(config, shop).await?;
+            let (gateway, serving) = counter.alone(config, end.clone()).await?;
+            let fulfil = wanted.fulfil || config.sandbox_fulfil;
+            for mut started in [serving, trade::start(config, shop, gateway, fulfil, &end)] {
+                tasks.spawn(async move { while started.join_next().await.is_some() {} });
+            }
+        }
         let summary = tokio::select! {
-            summary = import_and_fold(shop, wanted, &options, &executor, &registry) => summary,
+            summary = import_and_fold(shop, wanted, &options, config) => summary,
             _ = stop.wait_for(|stop| *stop) => Err(anyhow::anyhow!("stopped; run the same import again to go on")),
         };
         ended.send_replace(true);
-        while projectors.join_next().await.is_some() {}
+        while tasks.join_next().await.is_some() {}
         summary
     })
     .await?;
@@ -114,10 +129,15 @@ async fn import_and_fold(
     shop: &Shop,
     wanted: &cli::Import,
     options: &import::Options,
-    executor: &write_side::Executor,
-    registry: &write_side::Registry,
+    config: &Config,
 ) -> anyhow::Result<import::Summary> {
-    let mut summary = import::import(&wanted.file, options, executor, registry).await?;
+    let mut summary = import::import(&wanted.file, options, &shop.executor(), &shop.registry()).await?;
+    if wanted.live {
+        summary.checkouts = Some(
+            import::settle(shop, &trade::processes(wanted.fulfil || config.sandbox_fulfil), options.progress).await?,
+        );
+        summary.position = summary.position.max(shop.store.head().await?);
+    }
     summary.fold_seconds = import::fold(shop, summary.position, options.progress).await?;
     Ok(summary)
 }

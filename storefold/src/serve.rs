@@ -18,6 +18,7 @@ use write_side::http::Problem;
 
 use crate::config::{Config, Role};
 use crate::shop::{Head, Shop};
+use crate::trade::{self, Counter};
 use crate::{demo, server, signals};
 
 /// Serves until SIGTERM or Ctrl-C, then drains. With `demo` it brings the data of a made-up shop.
@@ -39,6 +40,10 @@ async fn run(config: &Config, shop: &Shop, with_demo: bool, stop: watch::Receive
     if plays(Role::Write) {
         router = router.merge(write_side::http::router(shop.executor(), shop.registry(), config.body_limit));
     }
+    let counter = if plays(Role::Process) { Some(Counter::open(config, shop).await?) } else { None };
+    if let Some(counter) = &counter {
+        router = router.merge(counter.router());
+    }
     if plays(Role::Read) {
         router = router.merge(read_api(config, shop)?);
     }
@@ -56,6 +61,10 @@ async fn run(config: &Config, shop: &Shop, with_demo: bool, stop: watch::Receive
         .with_context(|| format!("cannot listen on {}; choose another address with --listen", config.listen))?;
     let address = listener.local_addr()?;
     let mut projectors = if plays(Role::Project) { shop.project(&stop) } else { Default::default() };
+    let mut processes = match &counter {
+        Some(counter) => trade::start(config, shop, counter.gateway(config, address)?, config.sandbox_fulfil, &stop),
+        None => Default::default(),
+    };
     welcome(config, address)?;
     let bring = async { if with_demo { demo::bring(shop).await } else { Ok(()) } };
     let serving = server::serve(listener, router, stop.clone(), config.drain_timeout);
@@ -69,6 +78,7 @@ async fn run(config: &Config, shop: &Shop, with_demo: bool, stop: watch::Receive
         },
         serving
     );
+    while processes.join_next().await.is_some() {}
     while projectors.join_next().await.is_some() {}
     tracing::info!("stopped");
     brought
@@ -115,6 +125,9 @@ fn welcome(config: &Config, address: std::net::SocketAddr) -> anyhow::Result<()>
     if config.roles.contains(Role::Write) {
         lines.push(format!("  commands   http://{address}/v1/{{category}}/{{id}}/{{command}}"));
         lines.push(format!("  docs       http://{address}/docs  (OpenAPI: /openapi.json)"));
+    }
+    if config.roles.contains(Role::Process) && config.gateway.is_none() {
+        lines.push(format!("  sandbox    http://{address}{}  (a payment gateway that charges nobody)", trade::SANDBOX));
     }
     if config.roles.contains(Role::Read) {
         lines.push(format!("  GraphiQL   http://{address}/graphql"));

@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use event_store::{EventStore, MemoryEventStore, PostgresEventStore};
-use projections::{Projector, runtime};
+use projections::runtime;
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use write_side::{Executor, Registry, registry};
+use write_side::{Executor, Registry, process, registry};
 
 use crate::config::{self, Config};
 use crate::postgres::PrivatePostgres;
@@ -22,7 +22,7 @@ use crate::postgres::PrivatePostgres;
 /// How long a start waits for a database that is not there yet.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long a projector that panicked rests.
+/// How long what panicked rests.
 const RESTART: Duration = Duration::from_secs(5);
 
 /// What a process works with.
@@ -33,6 +33,8 @@ pub(crate) struct Shop {
     pub(crate) read_pool: PgPool,
     /// What projectors and rebuilds work with.
     pub(crate) projections: runtime::Context,
+    /// Executes commands against the log. One for all of this process, so that its commands know of each other.
+    executor: Executor,
     /// The private Postgres, where no other is configured.
     postgres: Option<PrivatePostgres>,
 }
@@ -49,7 +51,10 @@ impl Shop {
         };
         let opened = Self::connect(config, postgres.as_ref()).await;
         match opened {
-            Ok((store, read_pool, projections)) => Ok(Self { store, read_pool, projections, postgres }),
+            Ok((store, read_pool, projections)) => {
+                let executor = Executor::new(store.clone());
+                Ok(Self { store, read_pool, projections, executor, postgres })
+            }
             Err(error) => {
                 if let Some(postgres) = postgres {
                     postgres.stop().await?;
@@ -85,6 +90,10 @@ impl Shop {
         runtime::migrate(&projection_pool)
             .await
             .context("the schema of the read models cannot be brought up to date")?;
+        process::migrator()
+            .run(&projection_pool)
+            .await
+            .context("the schema of the processes cannot be brought up to date")?;
         let store = open_log(config, &options).await?;
         let projections =
             runtime::Context { store: store.clone(), pool: projection_pool, moved: watch::Sender::new(()) };
@@ -93,7 +102,7 @@ impl Shop {
 
     /// Executes commands against the log.
     pub(crate) fn executor(&self) -> Executor {
-        Executor::new(self.store.clone())
+        self.executor.clone()
     }
 
     /// Every aggregate.
@@ -106,7 +115,11 @@ impl Shop {
         let mut projectors = JoinSet::new();
         for model in projections::read_models() {
             let (context, stop) = (self.projections.clone(), stop.clone());
-            projectors.spawn(supervise(model, context, stop));
+            let name = model.name();
+            projectors.spawn(supervise(name, stop.clone(), move || {
+                let (model, context, stop) = (model.clone(), context.clone(), stop.clone());
+                async move { model.run(context, stop).await }
+            }));
         }
         projectors
     }
@@ -116,8 +129,8 @@ impl Shop {
     /// # Errors
     /// When the private Postgres does not stop.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
-        let Self { store, read_pool, projections, postgres } = self;
-        drop(store);
+        let Self { store, read_pool, projections, executor, postgres } = self;
+        drop((store, executor));
         read_pool.close().await;
         projections.pool.close().await;
         drop(projections);
@@ -151,12 +164,18 @@ fn may_pass(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Runs a projector, and runs it again should it panic: a fault in one read model is no reason to stop it unseen.
-async fn supervise(model: Arc<dyn Projector>, context: runtime::Context, mut stop: watch::Receiver<bool>) {
+/// Runs something that ends when `stop` says so, and runs it again should it panic: a fault in one of them is no reason to
+/// stop it unseen.
+pub(crate) async fn supervise<F>(name: &'static str, mut stop: watch::Receiver<bool>, run: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    // Aborted with the task that waits for it.
+    let mut running = JoinSet::new();
     loop {
-        let (runner, with, until) = (model.clone(), context.clone(), stop.clone());
-        let Err(error) = tokio::spawn(async move { runner.run(with, until).await }).await else { return };
-        tracing::error!(read_model = model.name(), %error, "a projector panicked; running it again");
+        running.spawn(run());
+        let Some(Err(error)) = running.join_next().await else { return };
+        tracing::error!(name, %error, "it panicked; running it again");
         if tokio::time::timeout(RESTART, stop.wait_for(|stop| *stop)).await.is_ok() {
             return;
         }

@@ -260,10 +260,10 @@ async fn a_refusal_carries_its_figures() {
 #[tokio::test]
 async fn an_order_gets_the_price_of_the_catalogue() {
     let database = Database::create().await;
-    let server = Server::start(&database).await;
+    let server = Server::start_by_hand(&database).await;
     server.done("/v1/product/A/list", json!({ "name": "Tea", "price": { "minor": 420, "currency": "GBP" } })).await;
     let order = Uuid::now_v7();
-    let place = |sku: &str, currency: &str| json!({ "country": "EIRE", "currency": currency, "lines": [{ "sku": sku, "quantity": 2 }] });
+    let place = |sku: &str, currency: &str| json!({ "country": "EIRE", "currency": currency, "card": "tok_approved", "lines": [{ "sku": sku, "quantity": 2 }] });
     let placed = server.done(&format!("/v1/order/{order}/place"), place("A", "GBP")).await;
     let query =
         "query ($id: UUID!) { order(id: $id) { status total { amount minor } lines { sku unitPrice { minor } } } }";
@@ -287,7 +287,8 @@ async fn a_retry_gets_its_answer_though_the_product_is_gone() {
     server.done("/v1/product/A/list", json!({ "name": "Tea", "price": { "minor": 420, "currency": "GBP" } })).await;
     let path = format!("/v1/order/{}/place", Uuid::now_v7());
     let send = async || {
-        let body = json!({ "country": "EIRE", "currency": "GBP", "lines": [{ "sku": "A", "quantity": 2 }] });
+        let body =
+            json!({ "country": "EIRE", "currency": "GBP", "card": "tok", "lines": [{ "sku": "A", "quantity": 2 }] });
         let response = server.command(&path, &body).header("Idempotency-Key", "k").send().await.unwrap();
         (response.status().as_u16(), response.bytes().await.unwrap())
     };

@@ -44,8 +44,8 @@ const IMPURE_WORDS: [&str; 8] =
 /// Folders of the domain that are no bounded context, and know none.
 const SHARED: [&str; 5] = ["codec", "ids", "money", "schemas", "testing"];
 
-/// The folder that may see several contexts, and the register of all event schemas.
-const SEE_SEVERAL: [&str; 2] = ["processes", "schemas"];
+/// What may see several contexts: the processes, and the registers of all events and their schemas.
+const SEE_SEVERAL: [&str; 3] = ["processes", "schemas", "shop_event"];
 
 #[test]
 fn dependencies_point_down_only() {

@@ -20,7 +20,7 @@ const QUESTIONS: &str = r#"{
 }"#;
 
 /// What GraphQL answers, in the form of what is expected.
-async fn answers(server: &Server) -> Value {
+pub(crate) async fn answers(server: &Server) -> Value {
     let data = server.query(QUESTIONS, json!({}), None).await;
     let pairs = |list: &str, name: &dyn Fn(&Value) -> Value, sum: &dyn Fn(&Value) -> Value| -> Value {
         data[list].as_array().unwrap().iter().map(|row| json!([name(row), sum(row)])).collect()

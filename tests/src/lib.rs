@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod adding_an_aggregate;
+mod checkouts;
 mod commands;
 mod docs;
 mod history;

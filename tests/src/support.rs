@@ -98,8 +98,19 @@ impl Server {
 
     /// Starts a server with these further arguments.
     pub(crate) async fn start_with(database: &Database, arguments: &[&str]) -> Self {
+        Self::start_as(database, arguments, &[]).await
+    }
+
+    /// Starts a server that leaves orders alone: what happens to them, the test does by hand.
+    pub(crate) async fn start_by_hand(database: &Database) -> Self {
+        Self::start_with(database, &["--roles", "write,project,read"]).await
+    }
+
+    /// Starts a server with these further arguments and settings.
+    pub(crate) async fn start_as(database: &Database, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let data_dir = tempfile::tempdir().unwrap();
         let mut command = database.command(&["serve", "--listen", "127.0.0.1:0", "--log", "warn"]);
+        command.envs(settings.iter().copied());
         command.args(arguments).arg("--data-dir").arg(data_dir.path()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -154,6 +165,23 @@ impl Server {
         assert!(killed.success());
         self.child.wait().await.unwrap()
     }
+}
+
+/// Looks again and again, a little apart, until there is what is looked for. That it comes at all is for the runner's time
+/// limit to see to.
+pub(crate) async fn until<T>(look: impl AsyncFn() -> Option<T>) -> T {
+    let mut looks = tokio::time::interval(Duration::from_millis(15));
+    loop {
+        looks.tick().await;
+        if let Some(found) = look().await {
+            return found;
+        }
+    }
+}
+
+/// Looks again and again until something is so.
+pub(crate) async fn until_so(look: impl AsyncFn() -> bool) {
+    until(async || look().await.then_some(())).await;
 }
 
 /// The status and the JSON of an answer.

@@ -46,6 +46,20 @@ pub(super) struct Step {
     pub(super) fingerprint: String,
     /// What has to be done once a run however many lines ask for it, by the id of whom it is done to.
     pub(super) once: Option<Uuid>,
+    /// Whether what the lines before it asked for has to be done first: an order that is placed wants its goods there.
+    pub(super) after_all: bool,
+}
+
+/// What an order of a history becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Orders {
+    /// It is put on record: it was traded elsewhere.
+    Recorded,
+    /// It is placed, at the price and time of its line, and goes through the whole checkout.
+    Placed {
+        /// What the gateway knows the card by that is charged.
+        card: String,
+    },
 }
 
 /// How often each stock line has come so far. Two equal deliveries are two deliveries, and when the same file is
@@ -62,7 +76,12 @@ impl Occurrences {
 }
 
 /// The commands that a line of `source` becomes.
-pub(super) fn steps(text: &str, source: Uuid, occurrences: &mut Occurrences) -> Result<Vec<Step>, String> {
+pub(super) fn steps(
+    text: &str,
+    source: Uuid,
+    orders: &Orders,
+    occurrences: &mut Occurrences,
+) -> Result<Vec<Step>, String> {
     let line: History = serde_json::from_str(text).map_err(|error| format!("not a line of a history: {error}"))?;
     let named = |what: &str, name: &str| Uuid::new_v5(&source, format!("{what}\n{name}").as_bytes());
     Ok(match line {
@@ -84,19 +103,35 @@ pub(super) fn steps(text: &str, source: Uuid, occurrences: &mut Occurrences) -> 
                 once: Some(id),
                 ..step("customer", id.to_string(), "register", json!({ "reference": name }), id)
             });
-            let sale = json!({
+            let mut sale = json!({
                 "reference": reference, "placed_at": placed_at, "customer": customer, "country": country,
                 "currency": currency, "lines": lines,
             });
+            let traded = match orders {
+                Orders::Recorded => step("order", order.to_string(), "record", sale, order),
+                Orders::Placed { card } => {
+                    sale["card"] = json!(card);
+                    Step { after_all: true, ..step("order", order.to_string(), "place", sale, order) }
+                }
+            };
             // The order first: when it is refused, nothing of the line is done.
-            [step("order", order.to_string(), "record", sale, order)].into_iter().chain(register).collect()
+            [traded].into_iter().chain(register).collect()
         }
     })
 }
 
 fn step(category: &'static str, id: String, command: &'static str, body: Value, command_id: Uuid) -> Step {
     let fingerprint = fingerprint(command, &body);
-    Step { category, id, command, body: body.to_string().into_bytes(), command_id, fingerprint, once: None }
+    Step {
+        category,
+        id,
+        command,
+        body: body.to_string().into_bytes(),
+        command_id,
+        fingerprint,
+        once: None,
+        after_all: false,
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +139,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Vec<Step> {
-        steps(text, SOURCES, &mut Occurrences::default()).unwrap()
+        steps(text, SOURCES, &Orders::Recorded, &mut Occurrences::default()).unwrap()
     }
 
     const ORDER: &str = r#"{"kind":"order","ref":"1","placed_at":"2010-12-01T08:26:00Z","customer_ref":"C","country":"EIRE","currency":"GBP","lines":[{"sku":"A","quantity":1,"unit_price_minor":2}]}"#;
@@ -119,6 +154,17 @@ mod tests {
     }
 
     #[test]
+    fn an_order_that_is_placed_names_a_card_and_comes_after_the_goods() {
+        let orders = Orders::Placed { card: "tok_approved".to_owned() };
+        let placed = steps(ORDER, SOURCES, &orders, &mut Occurrences::default()).unwrap();
+        assert_eq!(placed.iter().map(|step| step.command).collect::<Vec<_>>(), ["place", "register"]);
+        assert!(placed[0].after_all && !placed[1].after_all);
+        let body: Value = serde_json::from_slice(&placed[0].body).unwrap();
+        assert_eq!((&body["card"], &body["lines"][0]["unit_price_minor"]), (&json!("tok_approved"), &json!(2)));
+        assert_eq!(body["placed_at"], "2010-12-01T08:26:00Z");
+    }
+
+    #[test]
     fn a_guest_is_not_registered() {
         let commands: Vec<_> = parsed(&ORDER.replace(r#""C""#, "null")).iter().map(|step| step.command).collect();
         assert_eq!(commands, ["record"]);
@@ -129,7 +175,7 @@ mod tests {
         let line = r#"{"kind":"stock","sku":"A","quantity":5}"#;
         let run = || {
             let mut occurrences = Occurrences::default();
-            [(); 2].map(|()| steps(line, SOURCES, &mut occurrences).unwrap()[0].command_id)
+            [(); 2].map(|()| steps(line, SOURCES, &Orders::Recorded, &mut occurrences).unwrap()[0].command_id)
         };
         assert_ne!(run()[0], run()[1]);
         assert_eq!(run(), run());
@@ -139,7 +185,7 @@ mod tests {
     fn a_delivery_with_another_reference_is_another() {
         let of = |reference: &str| {
             let line = format!(r#"{{"kind":"stock","sku":"A","quantity":5,"ref":"{reference}"}}"#);
-            steps(&line, SOURCES, &mut Occurrences::default()).unwrap()[0].command_id
+            steps(&line, SOURCES, &Orders::Recorded, &mut Occurrences::default()).unwrap()[0].command_id
         };
         assert_eq!(of("monday"), of("monday"));
         assert_ne!(of("monday"), of("tuesday"));
@@ -147,14 +193,14 @@ mod tests {
 
     #[test]
     fn another_source_is_another_command() {
-        let of = |source| steps(ORDER, source, &mut Occurrences::default()).unwrap()[0].command_id;
+        let of = |source| steps(ORDER, source, &Orders::Recorded, &mut Occurrences::default()).unwrap()[0].command_id;
         assert_ne!(of(SOURCES), of(Uuid::nil()));
     }
 
     #[test]
     fn what_is_no_line_is_named() {
         for text in ["{", "[]", r#"{"kind":"gift"}"#, r#"{"kind":"stock","sku":"A","quantity":5,"colour":1}"#] {
-            let problem = steps(text, SOURCES, &mut Occurrences::default()).unwrap_err();
+            let problem = steps(text, SOURCES, &Orders::Recorded, &mut Occurrences::default()).unwrap_err();
             assert!(problem.starts_with("not a line of a history: "), "{problem}");
         }
     }

@@ -1,0 +1,159 @@
+//! Checkouts while everything fails: cards, answers, processes; and timeouts that outlive the process that waits.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::in_bulk::place_all;
+use super::{assert_consistent, order, orders, place, receive, until_at_rest};
+use crate::support::{Database, Server, until_so};
+
+/// Numbers that look random and are the same every time: Knuth's MMIX generator.
+struct Dice(u64);
+
+impl Dice {
+    /// A number below `sides`.
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// A card for an order: three in ten are faulty, in every way.
+fn card(dice: &mut Dice) -> &'static str {
+    match dice.roll(100) {
+        0..8 => "tok_declined",
+        8..14 => "tok_lost_answer",
+        14..20 => "tok_error_then_fine",
+        20..25 => "tok_capture_lost_answer",
+        25..28 => "tok_slow",
+        28..30 => "tok_unavailable",
+        _ => "tok_approved",
+    }
+}
+
+/// Short limits, so that what is never answered is given up within the test.
+const SETTINGS: [(&str, &str); 2] = [("STOREFOLD_GATEWAY_TIMEOUT", "1"), ("STOREFOLD_CHECKOUT_PAYMENT_TIMEOUT", "10")];
+
+#[tokio::test]
+async fn every_checkout_ends_well_whatever_fails() {
+    chaos(500, 12, 7).await;
+}
+
+/// Trades so many orders while cards and answers fail, customers cancel, and the server is killed so many times, and looks at
+/// what is left.
+pub(super) async fn chaos(checkouts: usize, kills: usize, seed: u64) {
+    let database = Database::create().await;
+    let mut dice = Dice(seed);
+    let mut server = Server::start_as(&database, &["--fulfil"], &SETTINGS).await;
+    let skus: Vec<String> = (0..20).map(|number| format!("S{number:02}")).collect();
+    // A little less than will be asked for.
+    for sku in &skus {
+        receive(&server, sku, checkouts as i64 / 6).await;
+    }
+    let batch = checkouts.div_ceil(kills + 1);
+    let mut placed = Vec::new();
+    while placed.len() < checkouts {
+        let now: Vec<(Uuid, serde_json::Value)> = (0..batch.min(checkouts - placed.len()))
+            .map(|_| {
+                let mut lines: Vec<(&str, i64)> = Vec::new();
+                for _ in 0..=dice.roll(3) {
+                    lines.push((&skus[dice.roll(20) as usize], 1 + dice.roll(3) as i64));
+                }
+                (
+                    Uuid::from_u128(u128::from(dice.roll(u64::MAX)) << 64 | u128::from(dice.roll(u64::MAX))),
+                    order(card(&mut dice), &lines),
+                )
+            })
+            .collect();
+        let log_before = database.log_length().await;
+        futures::stream::iter(&now)
+            .for_each_concurrent(16, async |(id, order)| {
+                server.done(&format!("/v1/order/{id}/place"), order.clone()).await;
+            })
+            .await;
+        placed.extend(now.iter().map(|(id, _)| *id));
+        // Some customers change their minds; whether that comes in time is for the shop to say.
+        for (id, _) in now.iter().filter(|_| dice.roll(12) == 0) {
+            let cancel = server.command(&format!("/v1/order/{id}/cancel"), &json!({ "reason": "changed my mind" }));
+            let status = cancel.send().await.unwrap().status().as_u16();
+            assert!(matches!(status, 200 | 422), "{status}");
+        }
+        if placed.len() < checkouts {
+            // Somewhere in the middle of what follows.
+            let further = now.len() as i64 * 2 + dice.roll(now.len() as u64 * 12) as i64;
+            let deadline = Instant::now() + Duration::from_secs(5);
+            until_so(async || database.log_length().await >= log_before + further || Instant::now() > deadline).await;
+            server.kill().await;
+            server = Server::start_as(&database, &["--fulfil"], &SETTINGS).await;
+        }
+    }
+    until_at_rest(&database).await;
+    assert_consistent(&database).await;
+    let ends = [
+        orders(&database, "completed").await,
+        orders(&database, "rejected").await,
+        orders(&database, "cancelled").await,
+    ];
+    assert_eq!(ends.iter().sum::<i64>(), checkouts as i64, "{ends:?}");
+    // The run was worth something: every kind of end was met, and faults were.
+    assert!(ends.iter().all(|end| *end > 0), "{ends:?}");
+    assert_eq!(database.number("select sum(reserved)::bigint from read.products").await, 0);
+    assert_eq!(database.number("select count(*) from process.instances").await, 0);
+}
+
+/// Timeouts that came due while no process ran fire when one starts, and each fires once.
+#[tokio::test]
+async fn pending_timeouts_outlive_a_restart_and_fire_once() {
+    timers(200).await;
+}
+
+pub(super) async fn timers(pending: usize) {
+    let database = Database::create().await;
+    let limit = [("STOREFOLD_CHECKOUT_PAYMENT_TIMEOUT", "4")];
+    let server = Server::start_as(&database, &["--fulfil"], &limit).await;
+    receive(&server, "TEA", pending as i64).await;
+    place_all(&server, 32, vec![order("tok_unavailable", &[("TEA", 1)]); pending]).await;
+    let waiting = "select count(*) from process.instances where process = 'checkout' and waits_for = 'payment'";
+    let fired = "select count(*) from log.events where type = 'CheckoutTimedOut'";
+    until_so(async || database.number(waiting).await + database.number(fired).await == pending as i64).await;
+    server.kill().await;
+    let late = "select count(*) from process.instances where waits_for = 'payment'
+        and waits_since > clock_timestamp() - interval '4 seconds'";
+    until_so(async || database.number(late).await == 0).await;
+    let before = database.number(fired).await;
+    assert!(before < pending as i64, "none was left for after the restart");
+    let server = Server::start_as(&database, &["--fulfil"], &limit).await;
+    // Killed again while they fire.
+    until_so(async || database.number(fired).await >= before + (pending as i64 - before) / 2).await;
+    server.kill().await;
+    let _server = Server::start_as(&database, &["--fulfil"], &limit).await;
+    until_at_rest(&database).await;
+    assert_consistent(&database).await;
+    assert_eq!(database.number(fired).await, pending as i64);
+    let streams = "select count(distinct stream) from log.events where type = 'CheckoutTimedOut'";
+    assert_eq!(database.number(streams).await, pending as i64);
+    assert_eq!(orders(&database, "rejected").await, pending as i64);
+    assert_eq!(database.number("select available from read.products where sku = 'TEA'").await, pending as i64);
+}
+
+/// Several processes may run the checkout; one leads, and when it dies another does.
+#[tokio::test]
+async fn another_process_takes_over_when_the_leader_dies() {
+    let database = Database::create().await;
+    let mut leader = Server::start_with(&database, &["--fulfil"]).await;
+    for round in 1..=3 {
+        let standby = Server::start_with(&database, &["--fulfil"]).await;
+        receive(&standby, "TEA", 1).await;
+        leader.kill().await;
+        let start = Instant::now();
+        place(&standby, "tok_approved", &[("TEA", 1)]).await;
+        until_so(async || orders(&database, "completed").await >= round).await;
+        assert!(start.elapsed() < Duration::from_secs(10), "it took {:?} to take over", start.elapsed());
+        leader = standby;
+    }
+    until_at_rest(&database).await;
+    assert_consistent(&database).await;
+}
