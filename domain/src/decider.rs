@@ -20,7 +20,7 @@ pub trait Decider: Send + Sync + 'static {
     /// What names one aggregate of this kind within its category.
     type Id: Clone + Debug + Display + FromStr<Err = InvalidId> + Send + Sync;
     /// What the decision needs to know of the past, and no more.
-    type State: Clone + Debug + PartialEq + Send + Sync;
+    type State: Clone + Debug + PartialEq + Send + Sync + 'static;
     /// What one may ask for, in the imperative.
     type Command: Clone + Debug + Send + Sync;
     /// What happened, in the past tense.

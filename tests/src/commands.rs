@@ -164,6 +164,40 @@ async fn two_processes_on_one_log_take_turns() {
     assert_eq!((&stock["state"]["on_hand"], &stock["revision"]), (&json!(60), &json!(59)));
 }
 
+/// Each process keeps aggregates in memory. What the other has appended since counts all the same.
+#[tokio::test]
+async fn what_a_process_keeps_in_mind_is_asked_for_before_it_says_no() {
+    let database = Database::create().await;
+    let (one, other) = (Server::start(&database).await, Server::start(&database).await);
+    let send = async |server: &Server, path: &str, body: &Value, key: &str| {
+        let request = server.command(path, body).header("Idempotency-Key", key);
+        status_and_json(request.send().await.unwrap()).await
+    };
+    one.done("/v1/stock/A/receive", json!({ "quantity": 1 })).await;
+    let (order, path) = (Uuid::now_v7(), "/v1/stock/A/reserve");
+    let reserve = json!({ "order": order, "quantity": 1 });
+    // The first keeps a stock of one, of which there are eleven by now.
+    other.done("/v1/stock/A/receive", json!({ "quantity": 10 })).await;
+    let ship = json!({ "order": order });
+    let (status, reserved) = send(&other, path, &reserve, "reserve").await;
+    assert_eq!((status, reserved["revision"].clone()), (200, json!(2)), "{reserved}");
+    let (status, shipped) = send(&one, "/v1/stock/A/ship", &ship, "ship").await;
+    assert_eq!((status, shipped["revision"].clone()), (200, json!(3)), "{shipped}");
+    let (status, stale) = status_and_json(
+        one.command("/v1/stock/A/receive", &json!({ "quantity": 1 })).header("If-Match", "\"2\"").send().await.unwrap(),
+    )
+    .await;
+    assert_eq!((status, stale["actual"].clone()), (412, json!(3)), "{stale}");
+    // What one has done, the other knows by its key; also when it has done something else since.
+    assert_eq!(send(&one, path, &reserve, "reserve").await, (200, reserved));
+    other.done("/v1/stock/A/receive", json!({ "quantity": 1 })).await;
+    assert_eq!(send(&other, "/v1/stock/A/ship", &ship, "ship").await, (200, shipped));
+    let (status, problem) = send(&other, "/v1/stock/A/ship", &reserve, "reserve").await;
+    assert!((status, problem["type"].as_str()) != (200, None), "{problem}");
+    let (_, stock) = status_and_json(one.get("/v1/stock/A").await).await;
+    assert_eq!((&stock["state"]["on_hand"], &stock["revision"]), (&json!(11), &json!(4)));
+}
+
 /// What is wrong, and what the problem must name.
 #[tokio::test]
 async fn a_fault_is_named_and_leaves_the_log_as_it_was() {

@@ -16,11 +16,15 @@ use event_store::{
 };
 use uuid::Uuid;
 
+use crate::cache::{Cache, Kept};
 use crate::envelope::Envelope;
 use crate::load::{LoadError, Loaded, Past, Until, stream_of};
 
 /// How often a command is decided anew because another writer was faster.
 pub const MAX_ATTEMPTS: u32 = 20;
+
+/// How much of the aggregates is kept in memory between commands, in bytes.
+const ROOM: usize = 32 << 20;
 
 /// What a command led to.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
@@ -104,6 +108,7 @@ pub enum ExecuteError<R: std::error::Error + 'static> {
 pub struct Executor {
     store: Arc<dyn EventStore>,
     running: Arc<Mutex<Running>>,
+    cache: Arc<Cache>,
 }
 
 /// What is being executed in this process.
@@ -118,7 +123,7 @@ struct Running {
 impl Executor {
     /// Executes commands against this log.
     pub fn new(store: Arc<dyn EventStore>) -> Self {
-        Self { store, running: Arc::default() }
+        Self { store, running: Arc::default(), cache: Arc::new(Cache::new(ROOM)) }
     }
 
     /// The log.
@@ -154,42 +159,65 @@ impl Executor {
         let stream = stream_of::<D>(id)?;
         let place = Place::take(self, &stream, envelope.command_id).ok_or(ExecuteError::InFlight)?;
         let _turn = place.turn().await;
-        let mut loaded = Loaded::<D>::nothing();
-        // A command that begins an aggregate is tried without reading first; the log says when there is one already.
-        let mut presumed_new = D::opens(&command) && envelope.precondition.holds(None);
+        let mut kept = self.cache.take::<D>(&stream).unwrap_or_else(Kept::nothing);
+        let done = self.decide_and_append(&stream, &mut kept, command, envelope).await;
+        self.cache.put(stream, kept);
+        done
+    }
+
+    /// Executes a command on what is kept of its aggregate, and on what the log says where that is not enough.
+    async fn decide_and_append<D: Decider>(
+        &self,
+        stream: &StreamName,
+        kept: &mut Kept<D>,
+        command: D::Command,
+        envelope: &Envelope,
+    ) -> Result<Answer, ExecuteError<D::Refusal>> {
+        if kept.may_know(envelope.command_id) {
+            *kept = Kept::nothing();
+        }
+        // What is kept, and that there is nothing yet where a command begins an aggregate, is presumed without reading:
+        // the log says when it is not so.
+        let is_known = kept.loaded.revision.is_some() || D::opens(&command);
+        let mut presumed = is_known && envelope.precondition.holds(kept.loaded.revision);
         for attempt in 0..MAX_ATTEMPTS {
-            if !presumed_new {
+            if !presumed {
                 let mut earlier = Earlier::new(envelope);
-                loaded = loaded.advance(self.store(), &stream, Until::Now, |past| earlier.look_at(past)).await?;
+                let known = std::mem::replace(kept, Kept::nothing());
+                *kept = known.advance(self.store(), stream, |past| earlier.look_at(past)).await?;
                 if let Some(answer) = earlier.answer()? {
                     return Ok(answer);
                 }
-                if !envelope.precondition.holds(loaded.revision) {
-                    return Err(ExecuteError::PreconditionFailed { actual: loaded.revision });
+                if !envelope.precondition.holds(kept.loaded.revision) {
+                    return Err(ExecuteError::PreconditionFailed { actual: kept.loaded.revision });
                 }
             }
-            let decided = match D::decide(&loaded.state, command.clone()) {
+            let decided = match D::decide(&kept.loaded.state, command.clone()) {
                 Ok(events) => events,
                 // What was presumed may be wrong; the stream is asked before the answer is no.
-                Err(_) if std::mem::take(&mut presumed_new) => continue,
+                Err(_) if std::mem::take(&mut presumed) => continue,
                 Err(refusal) => return Err(ExecuteError::Refused(refusal)),
             };
             if decided.is_empty() {
                 // Before it is said that nothing is to be done, the stream is asked.
-                if std::mem::take(&mut presumed_new) {
+                if std::mem::take(&mut presumed) {
                     continue;
                 }
-                let Loaded { revision, position, .. } = loaded;
+                let Loaded { revision, position, .. } = kept.loaded;
                 return Ok(Answer { stream: stream.to_string(), revision, position, events: Vec::new() });
             }
             let events = decided.iter().enumerate().map(|(index, event)| to_store(event, index, envelope));
             let events = events.collect::<Result<Vec<_>, _>>()?;
             let names: Vec<_> = events.iter().map(|event| (event.id, event.event_type.to_string())).collect();
-            let expected = Expected::last(loaded.revision);
+            let bytes = events.iter().map(|event| event.data.len()).sum();
+            let expected = Expected::last(kept.loaded.revision);
             match self.store.append(Append { stream: stream.clone(), expected, events }).await {
-                Ok(appended) => return Ok(answer(&stream, appended, names)),
+                Ok(appended) => {
+                    kept.follow(envelope.command_id, &decided, bytes, &appended);
+                    return Ok(answer(stream, appended, names));
+                }
                 Err(AppendError::Conflict { .. }) => {
-                    presumed_new = false;
+                    presumed = false;
                     // Another process is at the same aggregate. A moment of random length, and they miss each other.
                     tokio::time::sleep(pause(attempt)).await;
                 }

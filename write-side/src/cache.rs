@@ -1,0 +1,120 @@
+//! Aggregates that are kept in memory between commands, so that a command need not read its stream.
+//!
+//! What is kept may be behind the log, for other processes append too. That is good enough to append on, since the log
+//! checks the expected revision; before a command is refused, or said to have nothing to do, the log is asked.
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use domain::decider::Decider;
+use event_store::{Appended, EventStore, StreamName};
+use hashlink::LinkedHashMap;
+use uuid::Uuid;
+
+use crate::load::{LoadError, Loaded, Past, Until};
+
+/// What an event takes beside its data, roughly: its place among the commands and in the table.
+const BESIDE: usize = 64;
+
+/// An aggregate as far as its stream is known, and the commands that led there.
+pub(crate) struct Kept<D: Decider> {
+    pub(crate) loaded: Loaded<D>,
+    /// The lower half of each command's id. Two ids with one lower half cost a look at the stream.
+    commands: HashSet<u64>,
+    /// How much it takes, judged by the events behind it.
+    bytes: usize,
+}
+
+impl<D: Decider> Kept<D> {
+    /// An aggregate to which nothing has happened.
+    pub(crate) fn nothing() -> Self {
+        Self { loaded: Loaded::nothing(), commands: HashSet::new(), bytes: 0 }
+    }
+
+    /// Whether the command may be among those that led here. If not, it certainly is not.
+    pub(crate) fn may_know(&self, command: Uuid) -> bool {
+        self.commands.contains(&lower_half(command))
+    }
+
+    /// Folds what has been appended to the stream since, and shows each event to `visit`.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub(crate) async fn advance(
+        self,
+        store: &dyn EventStore,
+        stream: &StreamName,
+        mut visit: impl FnMut(&Past<D::Event>),
+    ) -> Result<Self, LoadError> {
+        let Self { loaded, mut commands, mut bytes } = self;
+        let note = |past: &Past<D::Event>| {
+            commands.insert(lower_half(past.metadata.command_id));
+            bytes += past.recorded.data.len() + BESIDE;
+            visit(past);
+        };
+        let loaded = loaded.advance(store, stream, Until::Now, note).await?;
+        Ok(Self { loaded, commands, bytes })
+    }
+
+    /// Folds in what a command led to, where it is certain that the log has just that. `bytes` is how long its data is.
+    pub(crate) fn follow(&mut self, command: Uuid, events: &[D::Event], bytes: usize, appended: &Appended) {
+        if appended.wrote {
+            let state = std::mem::replace(&mut self.loaded.state, D::initial());
+            self.loaded.state = events.iter().fold(state, D::evolve);
+            self.loaded.revision = Some(appended.revision);
+            self.loaded.position = Some(appended.position);
+            self.commands.insert(lower_half(command));
+            self.bytes += bytes + events.len() * BESIDE;
+        }
+    }
+}
+
+fn lower_half(id: Uuid) -> u64 {
+    id.as_u64_pair().1
+}
+
+/// Keeps aggregates of all kinds; where room runs out, those that were used last.
+pub(crate) struct Cache {
+    shelf: Mutex<Shelf>,
+    room: usize,
+}
+
+#[derive(Default)]
+struct Shelf {
+    /// The one that was used last stands last.
+    aggregates: LinkedHashMap<StreamName, (Box<dyn Any + Send>, usize)>,
+    bytes: usize,
+}
+
+impl Cache {
+    /// A cache that keeps about so many bytes.
+    pub(crate) fn new(room: usize) -> Self {
+        Self { shelf: Mutex::default(), room }
+    }
+
+    /// Takes an aggregate out of the cache, if it is there.
+    pub(crate) fn take<D: Decider>(&self, stream: &StreamName) -> Option<Kept<D>> {
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let (aggregate, bytes) = shelf.aggregates.remove(stream)?;
+        shelf.bytes -= bytes;
+        aggregate.downcast().ok().map(|kept| *kept)
+    }
+
+    /// Puts an aggregate in, and others out where there is no room for it.
+    pub(crate) fn put<D: Decider>(&self, stream: StreamName, kept: Kept<D>) {
+        let bytes = kept.bytes;
+        if kept.loaded.revision.is_none() || bytes > self.room {
+            return;
+        }
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, before)) = shelf.aggregates.insert(stream, (Box::new(kept), bytes)) {
+            shelf.bytes -= before;
+        }
+        shelf.bytes += bytes;
+        while shelf.bytes > self.room {
+            let Some((_, (_, oldest))) = shelf.aggregates.pop_front() else { break };
+            shelf.bytes -= oldest;
+        }
+    }
+}
