@@ -28,9 +28,9 @@ pub trait Process: Send + Sync + 'static {
     const TIMEOUTS: &'static [Self::Timeout];
 
     /// What names an instance.
-    type Id: Clone + Debug + Display + FromStr<Err = InvalidId> + Eq + Hash + Ord + Send + Sync;
+    type Id: Clone + Debug + Display + FromStr<Err = InvalidId> + Eq + Hash + Ord + Send + Sync + 'static;
     /// What an instance remembers of what it has seen. Kept between events as JSON.
-    type State: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync;
+    type State: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static;
     /// What the process listens to.
     type Event: Clone + Debug + PartialEq + Send + Sync;
     /// What the process asks for.
@@ -50,8 +50,13 @@ pub trait Process: Send + Sync + 'static {
     /// What to do about `event`, seen from the state *before* it.
     fn react(state: &Self::State, event: &Self::Event) -> Vec<Self::Command>;
 
-    /// What an instance waits for. The time limit counts from the event that made it wait for this.
+    /// What an instance waits for. The time limit counts from when it began to wait for this.
     fn waits_for(_state: &Self::State) -> Option<Self::Timeout> {
+        None
+    }
+
+    /// What an instance cannot do without a person's help, if anything. It sees its events all the same.
+    fn stuck(_state: &Self::State) -> Option<String> {
         None
     }
 

@@ -1,7 +1,7 @@
 -- What the process managers remember between events. All of it follows from the log; nothing else is kept here.
 create schema if not exists process;
 
--- One row a process: how far it has followed the log, and which running program leads it.
+-- One row a process: how far it has followed the log.
 create table process.managers (
     name             text        not null,
     -- The version of the code that folded the states of its instances.
@@ -10,12 +10,20 @@ create table process.managers (
     commit_position  bigint,
     prepare_position bigint,
     moved_at         timestamptz not null default now(),
-    -- The lease: until then, by this server's clock, only the leader runs the process. It renews in time, or another takes over.
-    leader           uuid,
-    leads_until      timestamptz,
+    -- With whom outside the shop it deals: the payment gateway. Null: with nobody, or with nobody yet.
+    deals_with       text,
     -- Why the process stands still, if it does.
     error            text,
     constraint managers_pkey primary key (name)
+);
+
+-- Which running program leads a process: until then, by this server's clock, no other does. It renews in time, or another
+-- takes over. A table of its own, so that renewing never waits for a page that is being written.
+create table process.leases (
+    process     text        not null,
+    leader      uuid        not null,
+    leads_until timestamptz not null,
+    constraint leases_pkey primary key (process)
 );
 
 -- One row an instance that has something left to do.
@@ -23,22 +31,29 @@ create table process.instances (
     process     text        not null,
     instance    text        not null,
     state       jsonb       not null,
-    -- What it waits for, and since when by the log's clock. The time limit is configured, so it is not in here.
+    -- What it waits for, and since when by this server's clock. The time limit is configured, so it is not in here.
     waits_for   text,
     waits_since timestamptz,
-    -- The id of the event on which it cannot go on, and why. Null while it can.
+    -- The id of the event on which it cannot go on, why, and the id of the command that puts that on record. Null while it
+    -- can.
     parked_on   uuid,
     parked_why  text,
+    parked_as   uuid,
     parked_at   timestamptz,
+    -- What somebody has to look at though it goes on trying: what the gateway says to a call.
+    trouble     text,
+    trouble_at  timestamptz,
     moved_at    timestamptz not null default now(),
     constraint instances_pkey primary key (process, instance),
     constraint instances_waits check ((waits_for is null) = (waits_since is null)),
-    constraint instances_parked check ((parked_on is null) = (parked_why is null))
+    constraint instances_parked check (num_nulls(parked_on, parked_why, parked_as, parked_at) in (0, 4)),
+    constraint instances_trouble check ((trouble is null) = (trouble_at is null))
 );
 
 -- For whatever has waited too long.
 create index instances_waiting on process.instances (process, waits_for, waits_since) where waits_for is not null;
-create index instances_parked_on on process.instances (process, parked_at) where parked_on is not null;
+create index instances_parked_on on process.instances (process, parked_at)
+    where parked_on is not null or trouble is not null;
 
 -- What a parked instance has still to see, in the order of the log: first the event on which it could not go on.
 create table process.held (

@@ -103,6 +103,10 @@ pub(crate) struct ServeFlags {
     /// Let a made-up warehouse send whatever is ordered.
     #[arg(long)]
     pub(crate) fulfil: bool,
+    /// Deal with the configured payment gateway from now on, though the shop has dealt with another. What is held or was
+    /// taken there is unknown to this one.
+    #[arg(long)]
+    pub(crate) move_gateway: bool,
 }
 
 /// How to import.

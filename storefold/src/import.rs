@@ -24,7 +24,8 @@ use tokio::io::AsyncRead;
 use tokio::sync::{OnceCell, RwLock};
 use uuid::Uuid;
 use write_side::endpoint::Aggregate;
-use write_side::{Envelope, Executor, Registry, process};
+use write_side::process::{self, Rest};
+use write_side::{Envelope, Executor, Registry};
 
 use crate::shop::Shop;
 pub(crate) use line::Orders;
@@ -65,6 +66,9 @@ pub(crate) struct Summary {
     /// What became of the orders that were placed; `None` where none were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) checkouts: Option<Checkouts>,
+    /// The orders that were placed, now or in an earlier run.
+    #[serde(skip)]
+    pub(crate) placed: Vec<String>,
 }
 
 /// What became of the checkouts of an import.
@@ -76,6 +80,8 @@ pub(crate) struct Checkouts {
     pub(crate) waiting: i64,
     /// How many cannot go on; see `storefold parked`.
     pub(crate) parked: i64,
+    /// How many wait for something else from outside: for goods to arrive.
+    pub(crate) open: i64,
 }
 
 /// Why a line was skipped.
@@ -92,10 +98,11 @@ impl std::fmt::Display for Summary {
         let Self { lines, done, faulty, seconds, fold_seconds, .. } = self;
         let rate = *lines as f64 / seconds.max(0.001);
         writeln!(f, "{lines} lines in {seconds:.1} s ({rate:.0} a second): {done} done, {faulty} skipped")?;
-        if let Some(Checkouts { seconds, waiting, parked }) = self.checkouts {
+        if let Some(Checkouts { seconds, waiting, parked, open }) = self.checkouts {
             writeln!(
                 f,
-                "the checkouts were at rest {seconds:.1} s later: {waiting} wait for the warehouse, {parked} are parked"
+                "the checkouts were at rest {seconds:.1} s later: {waiting} wait for the warehouse, {open} for a parcel to \
+                 arrive, {parked} are parked"
             )?;
         }
         writeln!(f, "the read models had caught up {fold_seconds:.1} s later")?;
@@ -150,6 +157,7 @@ pub(crate) async fn run(
         source: Uuid::new_v5(&line::SOURCES, options.source.as_bytes()),
         customers: Mutex::default(),
         position: Mutex::default(),
+        placed: Mutex::default(),
         earlier: RwLock::new(()),
     };
     let mut occurrences = Occurrences::default();
@@ -199,6 +207,7 @@ pub(crate) async fn run(
     bar.finish_and_clear();
     faults.sort_by_key(|fault| fault.line);
     let position = *importer.position.lock().unwrap_or_else(PoisonError::into_inner);
+    let placed = std::mem::take(&mut *importer.placed.lock().unwrap_or_else(PoisonError::into_inner));
     let seconds = start.elapsed().as_secs_f64();
     Ok(Summary {
         lines: count.load(Ordering::Relaxed),
@@ -209,6 +218,7 @@ pub(crate) async fn run(
         fold_seconds: 0.0,
         position,
         checkouts: None,
+        placed,
     })
 }
 
@@ -229,27 +239,24 @@ pub(crate) async fn fold(shop: &Shop, position: Option<Position>, progress: bool
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// Waits until no checkout has anything left to do but to wait for a warehouse, or for somebody to look at it.
+/// Waits until no process has anything left to do by itself for the orders that an import placed.
 ///
 /// # Errors
 /// When the database cannot be read, or a process stands still.
-pub(crate) async fn settle(shop: &Shop, processes: &[&str], progress: bool) -> anyhow::Result<Checkouts> {
+pub(crate) async fn settle(
+    shop: &Shop,
+    processes: &[&str],
+    placed: &[String],
+    progress: bool,
+) -> anyhow::Result<Checkouts> {
     let start = Instant::now();
     let bar = bar(None, progress);
     bar.enable_steady_tick(Duration::from_millis(100));
-    loop {
-        let rest = process::rest(&shop.projections.pool, &*shop.store, processes).await?;
-        if let Some(error) = rest.error {
-            anyhow::bail!("a process stands still: {error}");
-        }
-        if rest.moving == 0 {
-            bar.finish_and_clear();
-            let seconds = start.elapsed().as_secs_f64();
-            return Ok(Checkouts { seconds, waiting: rest.waiting, parked: rest.parked });
-        }
-        bar.set_message(format!("{} checkouts have something left to do", rest.moving));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let tell = |left| bar.set_message(format!("{left} payments and checkouts have something left to do"));
+    let Rest { waiting, parked, open } =
+        process::rest(&shop.projections.pool, &*shop.store, processes, placed, tell).await??;
+    bar.finish_and_clear();
+    Ok(Checkouts { seconds: start.elapsed().as_secs_f64(), waiting, parked, open })
 }
 
 /// What became of a line or a command: done, or why not.
@@ -263,6 +270,8 @@ struct Importer<'a> {
     customers: Mutex<HashMap<Uuid, Arc<OnceCell<Outcome>>>>,
     /// The highest position that was answered.
     position: Mutex<Option<Position>>,
+    /// The orders that were placed.
+    placed: Mutex<Vec<String>>,
     /// Shared by the lines under way that others may have to wait for. It is fair: whoever takes it alone for a moment has
     /// waited for all lines before it.
     earlier: RwLock<()>,
@@ -335,6 +344,9 @@ impl Importer<'_> {
                 Ok(answer) => {
                     let mut position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
                     *position = (*position).max(answer.position);
+                    if step.after_all {
+                        self.placed.lock().unwrap_or_else(PoisonError::into_inner).push(step.id.clone());
+                    }
                     return Ok(Ok(()));
                 }
                 Err(failure) => failure,

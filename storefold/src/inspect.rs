@@ -3,35 +3,84 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
-use chrono::{SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use comfy_table::{CellAlignment, Table, presets};
 use domain::process::Process as _;
 use domain::processes::checkout::Checkout;
-use domain::supervision::{Retry, Supervision};
+use domain::supervision::{Refusal, Retry, Supervision};
 use event_store::{Direction, Metadata, Position, RecordedEvent, StreamName};
 use projections::runtime::{self, State};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
-use write_side::Envelope;
 use write_side::process::{self, Parked};
+use write_side::{Envelope, ExecuteError};
 
 use crate::cli;
 use crate::shop::Shop;
 
-/// How far a read model is.
+/// How far everything is that follows the log.
 #[derive(Debug, Serialize)]
 struct Status {
+    /// The last position of the log.
+    head: Option<Position>,
+    read_models: Vec<ReadModel>,
+    processes: Vec<Process>,
+}
+
+/// How far a read model is.
+#[derive(Debug, Serialize)]
+struct ReadModel {
     name: String,
     version: i32,
     generation: i32,
-    position: Option<Position>,
-    head: Option<Position>,
-    /// Events of the log that are not folded in yet, those of other categories included.
-    lag_events: Option<u64>,
-    /// Seconds since the checkpoint last moved, where it is behind.
-    lag_seconds: i64,
+    #[serde(flatten)]
+    lag: Lag,
     error: Option<String>,
+}
+
+/// How far a process is.
+#[derive(Debug, Serialize)]
+struct Process {
+    name: String,
+    version: i32,
+    /// Whether a running program leads it.
+    led: bool,
+    #[serde(flatten)]
+    lag: Lag,
+    /// How many instances have something left to do.
+    open: i64,
+    /// How many of them somebody has to look at.
+    parked: i64,
+    error: Option<String>,
+}
+
+/// How far something that follows the log is behind it.
+#[derive(Debug, Serialize)]
+struct Lag {
+    position: Option<Position>,
+    /// Events of the log that were not seen yet, those of other categories included.
+    lag_events: Option<u64>,
+    /// Seconds since it last moved, where it is behind.
+    lag_seconds: i64,
+}
+
+impl Lag {
+    fn of(shop: &Shop, head: Option<Position>, position: Option<Position>, moved_at: DateTime<Utc>) -> Self {
+        Self {
+            position,
+            lag_events: shop.store.events_between(position, head),
+            lag_seconds: if position == head { 0 } else { (Utc::now() - moved_at).num_seconds() },
+        }
+    }
+
+    fn cells(&self) -> [String; 3] {
+        [
+            self.position.map_or("none".to_owned(), |position| position.to_string()),
+            self.lag_events.map_or("?".to_owned(), |events| events.to_string()),
+            self.lag_seconds.to_string(),
+        ]
+    }
 }
 
 /// `storefold status`
@@ -39,57 +88,59 @@ struct Status {
 /// # Errors
 /// When a database cannot be read.
 pub(crate) async fn status(shop: &Shop, json: bool) -> anyhow::Result<()> {
-    let head = shop.store.head().await?;
-    let now = chrono::Utc::now();
-    let generations = runtime::generations(&shop.projections.pool).await?;
-    let rows: Vec<Status> = generations
-        .into_iter()
-        .filter(|generation| generation.state == State::Live)
-        .map(|generation| Status {
-            lag_events: shop.store.events_between(generation.checkpoint, head),
-            lag_seconds: if generation.checkpoint == head { 0 } else { (now - generation.moved_at).num_seconds() },
-            name: generation.name,
-            version: generation.version,
-            generation: generation.generation,
-            position: generation.checkpoint,
-            head,
-            error: generation.error,
-        })
-        .collect();
+    let (head, pool) = (shop.store.head().await?, &shop.projections.pool);
+    let live = runtime::generations(pool).await?.into_iter().filter(|generation| generation.state == State::Live);
+    let read_models = live.map(|generation| ReadModel {
+        lag: Lag::of(shop, head, generation.checkpoint, generation.moved_at),
+        name: generation.name,
+        version: generation.version,
+        generation: generation.generation,
+        error: generation.error,
+    });
+    let processes = process::progress(pool).await?.into_iter().map(|progress| Process {
+        lag: Lag::of(shop, head, progress.position, progress.moved_at),
+        name: progress.process,
+        version: progress.version,
+        led: progress.led,
+        open: progress.open,
+        parked: progress.parked,
+        error: progress.error,
+    });
+    let status = Status { head, read_models: read_models.collect(), processes: processes.collect() };
     let mut out = std::io::stdout().lock();
     if json {
-        serde_json::to_writer_pretty(&mut out, &rows)?;
+        serde_json::to_writer_pretty(&mut out, &status)?;
         return Ok(writeln!(out)?);
     }
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header([
-        "read model",
-        "version",
-        "generation",
-        "position",
-        "head",
-        "events behind",
-        "seconds behind",
-        "error",
-    ]);
-    let place = |position: Option<Position>| position.map_or("none".to_owned(), |position| position.to_string());
-    for row in rows {
-        table.add_row([
-            row.name,
-            row.version.to_string(),
-            row.generation.to_string(),
-            place(row.position),
-            place(row.head),
-            row.lag_events.map_or("?".to_owned(), |events| events.to_string()),
-            row.lag_seconds.to_string(),
-            row.error.unwrap_or_default(),
-        ]);
+    writeln!(out, "the log ends at {}", head.map_or("none".to_owned(), |head| head.to_string()))?;
+    let mut table =
+        table(&["read model", "version", "generation", "position", "events behind", "seconds behind", "error"]);
+    for ReadModel { name, version, generation, lag, error } in status.read_models {
+        let head = [name, version.to_string(), generation.to_string()];
+        table.add_row(head.into_iter().chain(lag.cells()).chain([error.unwrap_or_default()]));
     }
-    for column in table.column_iter_mut().skip(1).take(6) {
-        column.set_cell_alignment(CellAlignment::Right);
+    writeln!(out, "{table}")?;
+    let columns =
+        ["process", "version", "led", "position", "events behind", "seconds behind", "open", "parked", "error"];
+    let mut table = self::table(&columns);
+    for Process { name, version, led, lag, open, parked, error } in status.processes {
+        let led = if led { "yes" } else { "no" };
+        let head = [name, version.to_string(), led.to_owned()];
+        let tail = [open.to_string(), parked.to_string(), error.unwrap_or_default()];
+        table.add_row(head.into_iter().chain(lag.cells()).chain(tail));
     }
     Ok(writeln!(out, "{table}")?)
+}
+
+/// An empty table in which all columns but the first and the last are figures.
+fn table(columns: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(columns);
+    for column in table.column_iter_mut().skip(1).take(columns.len() - 2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
 }
 
 /// `storefold parked`
@@ -108,7 +159,7 @@ pub(crate) async fn parked(shop: &Shop, json: bool) -> anyhow::Result<()> {
     table.set_header(["process", "instance", "since", "on the event", "why"]);
     for Parked { process, instance, event, why, since } in rows {
         let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
-        table.add_row([process, instance, since, event.to_string(), why]);
+        table.add_row([process, instance, since, event.map_or_else(String::new, |event| event.to_string()), why]);
     }
     Ok(writeln!(out, "{table}")?)
 }
@@ -116,7 +167,7 @@ pub(crate) async fn parked(shop: &Shop, json: bool) -> anyhow::Result<()> {
 /// `storefold retry`
 ///
 /// # Errors
-/// When the log fails, or one of the checkouts is not parked.
+/// When the log fails, or one of the checkouts is not parked; the others try again all the same.
 pub(crate) async fn retry(shop: &Shop, wanted: &cli::Retry) -> anyhow::Result<()> {
     let mut orders = wanted.orders.clone();
     if wanted.all {
@@ -125,15 +176,24 @@ pub(crate) async fn retry(shop: &Shop, wanted: &cli::Retry) -> anyhow::Result<()
         orders = checkouts.map(|parked| parked.instance.parse()).collect::<Result<_, _>>()?;
     }
     let mut out = std::io::stdout().lock();
+    let mut not_parked = Vec::new();
     for order in orders {
         let envelope = Envelope {
             actor: Some("storefold retry".to_owned()),
             ..Envelope::new(Uuid::now_v7(), "retry".to_owned(), Utc::now())
         };
         let retried = shop.executor().execute::<Supervision>(&order, Retry {}.into(), &envelope).await;
-        retried.with_context(|| format!("the checkout of order {order} cannot be let try again"))?;
-        writeln!(out, "the checkout of order {order} tries again")?;
+        match retried {
+            Ok(_) => writeln!(out, "the checkout of order {order} tries again")?,
+            // With --all: somebody else was faster.
+            Err(ExecuteError::Refused(Refusal::NotParked)) if wanted.all => {}
+            Err(ExecuteError::Refused(Refusal::NotParked)) => not_parked.push(order.to_string()),
+            Err(error) => {
+                return Err(error).with_context(|| format!("the checkout of order {order} cannot be let try again"));
+            }
+        }
     }
+    anyhow::ensure!(not_parked.is_empty(), "not parked, so there is nothing to try again: {}", not_parked.join(", "));
     Ok(())
 }
 

@@ -49,7 +49,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(&Environment::of_this_process(), &cli.settings, serve_flags)?;
     telemetry::init(&config)?;
     match cli.command {
-        Command::Serve(flags) => serve::serve(&config, flags.demo).await?,
+        Command::Serve(flags) => serve::serve(&config, &flags).await?,
         Command::Migrate => Shop::open(&config).await?.close().await?,
         Command::Import(wanted) => return run_import(&config, &wanted).await,
         Command::Rebuild(wanted) => {
@@ -134,7 +134,13 @@ async fn import_and_fold(
     let mut summary = import::import(&wanted.file, options, &shop.executor(), &shop.registry()).await?;
     if wanted.live {
         summary.checkouts = Some(
-            import::settle(shop, &trade::processes(wanted.fulfil || config.sandbox_fulfil), options.progress).await?,
+            import::settle(
+                shop,
+                &trade::processes(wanted.fulfil || config.sandbox_fulfil),
+                &summary.placed,
+                options.progress,
+            )
+            .await?,
         );
         summary.position = summary.position.max(shop.store.head().await?);
     }

@@ -19,26 +19,29 @@ use write_side::http::Problem;
 use crate::config::{Config, Role};
 use crate::shop::{Head, Shop};
 use crate::trade::{self, Counter};
-use crate::{demo, server, signals};
+use crate::{cli, demo, server, signals};
 
-/// Serves until SIGTERM or Ctrl-C, then drains. With `demo` it brings the data of a made-up shop.
+/// Serves until SIGTERM or Ctrl-C, then drains.
 ///
 /// # Errors
 /// When something is missing at the start, with what to do about it.
-pub(crate) async fn serve(config: &Config, with_demo: bool) -> anyhow::Result<()> {
+pub(crate) async fn serve(config: &Config, flags: &cli::ServeFlags) -> anyhow::Result<()> {
     // Before anything is started, so that no signal finds the process without a handler.
     let stop = signals::stop()?;
     let shop = Shop::open(config).await?;
-    let served = run(config, &shop, with_demo, stop).await;
+    let served = run(config, &shop, flags, stop).await;
     let closed = shop.close().await;
     served.and(closed)
 }
 
-async fn run(config: &Config, shop: &Shop, with_demo: bool, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let plays = |role| config.roles.contains(role);
     let mut router = probes(shop.read_pool.clone(), stop.clone());
     if plays(Role::Write) {
         router = router.merge(write_side::http::router(shop.executor(), shop.registry(), config.body_limit));
+    }
+    if flags.move_gateway {
+        trade::move_gateway(config, shop).await?;
     }
     let counter = if plays(Role::Process) { Some(Counter::open(config, shop).await?) } else { None };
     if let Some(counter) = &counter {
@@ -66,7 +69,7 @@ async fn run(config: &Config, shop: &Shop, with_demo: bool, stop: watch::Receive
         None => Default::default(),
     };
     welcome(config, address)?;
-    let bring = async { if with_demo { demo::bring(shop).await } else { Ok(()) } };
+    let bring = async { if flags.demo { demo::bring(shop).await } else { Ok(()) } };
     let serving = server::serve(listener, router, stop.clone(), config.drain_timeout);
     let (brought, ()) = tokio::join!(
         async {

@@ -117,11 +117,26 @@ pub(crate) fn start(
 ) -> JoinSet<()> {
     let mut processes = JoinSet::new();
     conduct(&mut processes, Checkouts::new(shop.executor(), config.checkout), shop, stop);
-    conduct(&mut processes, Charges::new(gateway, shop.executor()), shop, stop);
+    let pool = shop.projections.pool.clone();
+    conduct(&mut processes, Charges::new(gateway, deals_with(config), shop.executor(), pool), shop, stop);
     if fulfil {
         conduct(&mut processes, MadeUpWarehouse(shop.executor()), shop, stop);
     }
     processes
+}
+
+/// The gateway that the configuration names, by a name that stays.
+fn deals_with(config: &Config) -> String {
+    config.gateway.as_ref().map_or("the sandbox", |gateway| gateway.url.as_str()).to_owned()
+}
+
+/// Has the shop deal with the configured gateway from now on, whatever it dealt with before.
+///
+/// # Errors
+/// When the database cannot be written.
+pub(crate) async fn move_gateway(config: &Config, shop: &Shop) -> anyhow::Result<()> {
+    let moved = Charges::move_to(&shop.projections.pool, &deals_with(config)).await;
+    moved.context("the payment gateway of the shop cannot be changed")
 }
 
 fn conduct<C: Conduct>(processes: &mut JoinSet<()>, conduct: C, shop: &Shop, stop: &watch::Receiver<bool>) {

@@ -190,8 +190,11 @@ async fn status_says_how_far_each_read_model_is() {
     let position = trade(&server, 4).await;
     server.query("{ orders { totalCount } }", json!({}), Some(&position)).await;
     let status: Value = serde_json::from_str(&database.run_well(&["status", "--json"]).await).unwrap();
-    let orders = status.as_array().unwrap().iter().find(|row| row["name"] == "orders").unwrap();
-    assert_eq!((&orders["lag_events"], &orders["position"]), (&json!(0), &json!(position)));
+    let orders = status["read_models"].as_array().unwrap().iter().find(|row| row["name"] == "orders").unwrap();
+    assert_eq!(
+        (&orders["lag_events"], &orders["position"], &status["head"]),
+        (&json!(0), &json!(position), &json!(position))
+    );
     let table = database.run_well(&["status"]).await;
     assert!(table.contains("sales_daily"), "{table}");
 }

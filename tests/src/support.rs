@@ -153,6 +153,13 @@ impl Server {
         answer["data"].clone()
     }
 
+    /// Ends the only server of a shop as a crash would, and lets the next one lead at once. How long a lease outlives its
+    /// holder is for another test.
+    pub(crate) async fn kill_alone(self, database: &Database) {
+        self.kill().await;
+        sqlx::query("delete from process.leases").execute(&database.pool).await.unwrap();
+    }
+
     /// Ends the server as a crash would.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();

@@ -183,15 +183,31 @@ async fn a_capture_that_the_bank_refuses_waits_until_somebody_tries_again() {
     let database = Database::create().await;
     let server = Server::start(&database).await;
     receive(&server, "TEA", 5).await;
-    let order = place(&server, "tok_capture_refused", &[("TEA", 2)]).await;
-    dispatch(&server, order).await;
-    server.done(&format!("/v1/shipment/{order}/deliver"), json!({})).await;
-    until_status(&server, &format!("payment/{order}"), "authorised").await;
+    let by_hand = place(&server, "tok_capture_refused", &[("TEA", 2)]).await;
+    let by_itself = place(&server, "tok_capture_refused", &[("TEA", 2)]).await;
+    for order in [by_hand, by_itself] {
+        dispatch(&server, order).await;
+        server.done(&format!("/v1/shipment/{order}/deliver"), json!({})).await;
+    }
+    let is_parked = "select count(*) from read.checkouts where state = 'parked'";
+    until_so(async || database.number(is_parked).await == 2).await;
+    let parked: Vec<Value> = serde_json::from_str(&database.run_well(&["parked", "--json"]).await).unwrap();
+    let gone = "the goods are gone, and the money could not be taken";
+    assert!(parked.len() == 2 && parked.iter().all(|parked| parked["why"] == gone), "{parked:?}");
     let amount = json!({ "amount": { "minor": 200, "currency": "GBP" } });
-    server.done(&format!("/v1/payment/{order}/capture"), amount).await;
-    until_status(&server, &format!("order/{order}"), "completed").await;
+    server.done(&format!("/v1/payment/{by_hand}/capture"), amount).await;
+    database.run_well(&["retry", &by_itself.to_string()]).await;
+    for order in [by_hand, by_itself] {
+        until_status(&server, &format!("order/{order}"), "completed").await;
+    }
     until_at_rest(&database).await;
     assert_consistent(&database).await;
+    assert_eq!(database.run_well(&["parked", "--json"]).await.trim(), "[]");
+    let retried = database.run(&["retry", &by_hand.to_string()]).await;
+    assert!(
+        !retried.status.success() && String::from_utf8_lossy(&retried.stderr).contains("not parked"),
+        "{retried:?}"
+    );
 }
 
 #[tokio::test]
@@ -250,6 +266,110 @@ async fn a_gateway_elsewhere_is_a_url_and_a_secret() {
     until_at_rest(&shop).await;
     assert_eq!(orders(&shop, "completed").await, 1);
     assert_eq!(bank.number("select sum(minor)::bigint from sandbox.movements where kind = 'capture'").await, 200);
+}
+
+/// What one gateway holds another knows nothing of.
+#[tokio::test]
+async fn a_shop_that_deals_with_one_gateway_is_not_led_to_another_by_mistake() {
+    let database = Database::create().await;
+    let server = Server::start(&database).await;
+    receive(&server, "TEA", 5).await;
+    let order = place(&server, "tok_approved", &[("TEA", 2)]).await;
+    until_status(&server, &format!("shipment/{order}"), "requested").await;
+    server.kill_alone(&database).await;
+    let elsewhere = [("STOREFOLD_GATEWAY_URL", "http://127.0.0.1:9/pay"), ("STOREFOLD_GATEWAY_SECRET", "unknown")];
+    let server = Server::start_as(&database, &[], &elsewhere).await;
+    let error = "select count(*) from process.managers where error like '%deals with the sandbox%--move-gateway%'";
+    until_so(async || database.number(error).await == 1).await;
+    assert!(database.run_well(&["status"]).await.contains("deals with the sandbox"));
+    // What has nothing to do with the gateway goes on, and the one that has waits for the right one.
+    dispatch(&server, order).await;
+    server.kill_alone(&database).await;
+    let server = Server::start(&database).await;
+    until_status(&server, &format!("payment/{order}"), "captured").await;
+    server.done(&format!("/v1/shipment/{order}/deliver"), json!({})).await;
+    until_status(&server, &format!("order/{order}"), "completed").await;
+    until_at_rest(&database).await;
+    assert_consistent(&database).await;
+    assert_eq!(database.number("select count(*) from process.managers where error is not null").await, 0);
+    server.kill_alone(&database).await;
+    let _moved = Server::start_as(&database, &["--move-gateway"], &elsewhere).await;
+    let moved = "select count(*) from process.managers where deals_with = 'http://127.0.0.1:9/pay'";
+    until_so(async || database.number(moved).await == 1).await;
+}
+
+/// A wrong secret is for a person to see to; the call is made all the same, and goes through once it is right.
+#[tokio::test]
+async fn a_call_that_the_gateway_does_not_take_is_shown() {
+    let (bank, shop) = (Database::create().await, Database::create().await);
+    let other = Server::start_as(&bank, &[], &[("STOREFOLD_SANDBOX_SECRET", "right")]).await;
+    let url = format!("{}/sandbox/gateway", other.url);
+    let gateway = |secret| [("STOREFOLD_GATEWAY_URL", url.as_str()), ("STOREFOLD_GATEWAY_SECRET", secret)];
+    let server = Server::start_as(&shop, &["--fulfil"], &gateway("wrong")).await;
+    receive(&server, "TEA", 5).await;
+    let order = place(&server, "tok_approved", &[("TEA", 2)]).await;
+    let trouble = "select count(*) from process.instances where trouble is not null";
+    until_so(async || shop.number(trouble).await == 1).await;
+    let parked: Vec<Value> = serde_json::from_str(&shop.run_well(&["parked", "--json"]).await).unwrap();
+    assert_eq!((parked.len(), &parked[0]["process"], &parked[0]["instance"]), (1, &json!("charging"), &json!(order)));
+    assert!(parked[0]["why"].as_str().unwrap().contains("401"), "{parked:?}");
+    server.kill_alone(&shop).await;
+    let _server = Server::start_as(&shop, &["--fulfil"], &gateway("right")).await;
+    until_at_rest(&shop).await;
+    assert_eq!((orders(&shop, "completed").await, shop.number(trouble).await), (1, 0));
+}
+
+/// The time in which nobody could ask the gateway is none in which it did not answer.
+#[tokio::test]
+async fn a_checkout_waits_from_when_it_has_asked() {
+    let database = Database::create().await;
+    let server = Server::start(&database).await;
+    receive(&server, "TEA", 5).await;
+    place(&server, "tok_slow", &[("TEA", 2)]).await;
+    let since = "select count(*) from process.instances where waits_since >=
+        (select recorded_at from log.events where type = 'PaymentRequested')";
+    let waits = "select count(*) from process.instances where waits_for = 'payment'";
+    until_so(async || database.number(waits).await == 1).await;
+    assert_eq!(database.number(since).await, 1);
+}
+
+/// Another release may have folded the states.
+#[tokio::test]
+async fn states_of_an_older_release_are_folded_anew_and_those_of_a_newer_one_left_alone() {
+    let database = Database::create().await;
+    let server = Server::start(&database).await;
+    receive(&server, "TEA", 5).await;
+    let order = place(&server, "tok_approved", &[("TEA", 2)]).await;
+    let parked = place(&server, "tok_slow", &[("TEA", 1)]).await;
+    until_status(&server, &format!("payment/{parked}"), "requested").await;
+    server.done(&format!("/v1/order/{parked}/confirm"), json!({})).await;
+    until_status(&server, &format!("shipment/{order}"), "requested").await;
+    until_at_rest(&database).await;
+    let states = "select md5(string_agg(instance || state::text || coalesce(waits_for || waits_since, '')
+        || coalesce(parked_on || parked_why, ''), ',' order by process, instance)) from process.instances";
+    let before: String = sqlx::query_scalar(states).fetch_one(&database.pool).await.unwrap();
+    server.kill_alone(&database).await;
+    for older in ["update process.managers set version = 0", "update process.instances set state = '{\"older\": true}'"]
+    {
+        sqlx::query(older).execute(&database.pool).await.unwrap();
+    }
+    let server = Server::start(&database).await;
+    until_so(async || database.number("select count(*) from process.managers where version = 0").await == 0).await;
+    let after: String = sqlx::query_scalar(states).fetch_one(&database.pool).await.unwrap();
+    assert_eq!(after, before);
+    dispatch(&server, order).await;
+    until_status(&server, &format!("payment/{order}"), "captured").await;
+    server.kill_alone(&database).await;
+
+    sqlx::query("update process.managers set version = 9").execute(&database.pool).await.unwrap();
+    let server = Server::start(&database).await;
+    server.done(&format!("/v1/shipment/{order}/deliver"), json!({})).await;
+    let newer = "select count(*) from process.managers where error like '%run the newer release%'";
+    until_so(async || database.number(newer).await == 2).await;
+    // It does not keep a newer release from leading.
+    until_so(async || database.number("select count(*) from process.leases").await == 0).await;
+    sqlx::query("update process.managers set version = 1").execute(&database.pool).await.unwrap();
+    until_status(&server, &format!("order/{order}"), "completed").await;
 }
 
 #[tokio::test]

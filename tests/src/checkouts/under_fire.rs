@@ -7,7 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::in_bulk::place_all;
-use super::{assert_consistent, order, orders, place, receive, until_at_rest};
+use super::{assert_consistent, order, orders, place, receive, state, until_at_rest};
 use crate::support::{Database, Server, until_so};
 
 /// Numbers that look random and are the same every time: Knuth's MMIX generator.
@@ -86,7 +86,7 @@ pub(super) async fn chaos(checkouts: usize, kills: usize, seed: u64) {
             let further = now.len() as i64 * 2 + dice.roll(now.len() as u64 * 12) as i64;
             let deadline = Instant::now() + Duration::from_secs(5);
             until_so(async || database.log_length().await >= log_before + further || Instant::now() > deadline).await;
-            server.kill().await;
+            server.kill_alone(&database).await;
             server = Server::start_as(&database, &["--fulfil"], &SETTINGS).await;
         }
     }
@@ -119,7 +119,7 @@ pub(super) async fn timers(pending: usize) {
     let waiting = "select count(*) from process.instances where process = 'checkout' and waits_for = 'payment'";
     let fired = "select count(*) from log.events where type = 'CheckoutTimedOut'";
     until_so(async || database.number(waiting).await + database.number(fired).await == pending as i64).await;
-    server.kill().await;
+    server.kill_alone(&database).await;
     let late = "select count(*) from process.instances where waits_for = 'payment'
         and waits_since > clock_timestamp() - interval '4 seconds'";
     until_so(async || database.number(late).await == 0).await;
@@ -128,7 +128,7 @@ pub(super) async fn timers(pending: usize) {
     let server = Server::start_as(&database, &["--fulfil"], &limit).await;
     // Killed again while they fire.
     until_so(async || database.number(fired).await >= before + (pending as i64 - before) / 2).await;
-    server.kill().await;
+    server.kill_alone(&database).await;
     let _server = Server::start_as(&database, &["--fulfil"], &limit).await;
     until_at_rest(&database).await;
     assert_consistent(&database).await;
@@ -156,4 +156,110 @@ async fn another_process_takes_over_when_the_leader_dies() {
     }
     until_at_rest(&database).await;
     assert_consistent(&database).await;
+}
+
+/// Where a crash comes: before anything happens in a table of the database.
+struct Gate<'a> {
+    database: &'a Database,
+    /// Keeps the gate shut.
+    keeper: sqlx::pool::PoolConnection<sqlx::Postgres>,
+}
+
+impl<'a> Gate<'a> {
+    /// A gate before whatever the trigger is for.
+    async fn before(database: &'a Database, trigger: &str) -> Self {
+        for sql in [
+            "create sequence steps",
+            "create table gate (open_until bigint not null)",
+            "insert into gate values (9223372036854775807)",
+            "create function wait_at_the_gate() returns trigger language plpgsql as $$ begin
+                if nextval('public.steps') > (select open_until from public.gate) then
+                    perform pg_advisory_xact_lock_shared(4242);
+                end if;
+                return new; end $$",
+            &format!("create trigger gate before {trigger} for each row execute function wait_at_the_gate()"),
+        ] {
+            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&database.pool).await.unwrap();
+        }
+        Self { database, keeper: database.pool.acquire().await.unwrap() }
+    }
+
+    /// Lets so many more steps through.
+    async fn shut_after(&mut self, steps: i64) {
+        sqlx::query("select pg_advisory_lock(4242)").execute(&mut *self.keeper).await.unwrap();
+        let update = "update gate set open_until = (select last_value from steps) + $1";
+        sqlx::query(update).bind(steps).execute(&self.database.pool).await.unwrap();
+    }
+
+    /// Whether somebody waits at the gate.
+    async fn is_reached(&self) -> bool {
+        self.database.number(Self::WAITING).await > 0
+    }
+
+    const WAITING: &'static str = "select count(*) from pg_locks where locktype = 'advisory' and not granted
+        and objid = 4242 and database = (select oid from pg_database where datname = current_database())";
+
+    /// Opens the gate. Who waits at it is let through, or turned away: a statement under way may outlive its program or not.
+    async fn open(&mut self, let_through: bool) {
+        sqlx::query("update gate set open_until = 9223372036854775807").execute(&self.database.pool).await.unwrap();
+        if !let_through {
+            let turn_away = Self::WAITING.replace("count(*)", "pg_terminate_backend(pid)");
+            sqlx::query(sqlx::AssertSqlSafe(turn_away)).execute(&self.database.pool).await.unwrap();
+            until_so(async || !self.is_reached().await).await;
+        }
+        sqlx::query("select pg_advisory_unlock(4242)").execute(&mut *self.keeper).await.unwrap();
+    }
+}
+
+/// Kills the program before the first step of a checkout, then before the second of another one, and so on.
+async fn crash_before_each_step(card: &str, trigger: &str, least: i64) {
+    let database = Database::create().await;
+    let mut server = Server::start_with(&database, &["--fulfil"]).await;
+    let mut gate = Gate::before(&database, trigger).await;
+    let mut steps = 0;
+    loop {
+        steps += 1;
+        receive(&server, "TEA", 2).await;
+        until_at_rest(&database).await;
+        // That the order is placed is let through.
+        gate.shut_after(steps + i64::from(trigger.contains("log.events"))).await;
+        let order = place(&server, card, &[("TEA", 2)]).await;
+        let has_ended = async || {
+            let status = state(&server, &format!("order/{order}")).await["status"].clone();
+            status == "completed" || status == "rejected"
+        };
+        until_so(async || gate.is_reached().await || has_ended().await).await;
+        let is_reached = gate.is_reached().await;
+        if is_reached {
+            server.kill_alone(&database).await;
+        }
+        gate.open(steps % 2 == 0).await;
+        if !is_reached {
+            break;
+        }
+        server = Server::start_with(&database, &["--fulfil"]).await;
+        until_at_rest(&database).await;
+        assert_consistent(&database).await;
+    }
+    assert!(steps > least, "there were only {steps} steps");
+    until_at_rest(&database).await;
+    assert_consistent(&database).await;
+    assert_eq!(database.number("select count(*) from process.instances").await, 0);
+    let end = if card == "tok_declined" { "rejected" } else { "completed" };
+    assert_eq!(orders(&database, end).await, steps);
+}
+
+#[tokio::test]
+async fn a_crash_before_any_event_of_a_checkout_changes_nothing() {
+    crash_before_each_step("tok_lost_answer", "insert on log.events", 10).await;
+}
+
+#[tokio::test]
+async fn a_crash_before_any_event_of_a_declined_checkout_changes_nothing() {
+    crash_before_each_step("tok_declined", "insert on log.events", 4).await;
+}
+
+#[tokio::test]
+async fn a_crash_before_a_process_has_written_down_what_it_did_changes_nothing() {
+    crash_before_each_step("tok_approved", "update of commit_position on process.managers", 10).await;
 }

@@ -379,6 +379,9 @@ struct Problem {
     reason: Line,
 }
 
+/// How long a gateway may ask to be left alone, at most.
+const LONGEST_REST: Duration = Duration::from_secs(5 * 60);
+
 /// Why a request brought no answer that counts.
 enum Failure {
     /// It was not sent, or turned away unread.
@@ -586,6 +589,8 @@ impl HttpGateway {
         watch.outcome = match &reply {
             // The call ran out of time before the gateway had a fair part of it.
             Err(Failure::Lost(Fault::TimedOut)) if limit < self.fair() / 2 => Outcome::Abandoned,
+            // It said when to come back with this: that is an answer, and may be about this one payment.
+            Err(Failure::Nothing { retry_after: Some(_), .. }) => Outcome::Answered,
             Err(Failure::Nothing { .. } | Failure::Lost(_)) => Outcome::Failed,
             Ok(_) | Err(Failure::Final(_) | Failure::Open { .. }) => Outcome::Answered,
         };
@@ -622,7 +627,7 @@ impl Drop for Watch<'_> {
 async fn read(mut response: Response, payment: PaymentId) -> Result<Reply, Failure> {
     let status = response.status();
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.trim().parse().ok());
-    let retry_after = retry_after.map(Duration::from_secs);
+    let retry_after = retry_after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_REST));
     let fault = Fault::Status { status: status.as_u16() };
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {

@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::process::Process;
-use event_store::{EventStore, EventType, Position, RecordedEvent, StreamName};
+use event_store::{EventType, Position, RecordedEvent, StreamName};
 use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::types::Json;
 use sqlx::{FromRow, Row as _};
 use uuid::Uuid;
 
 use super::manager::ManagerError;
+use crate::envelope::Envelope;
 
 /// What is kept of one instance.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Instance<S> {
     pub(super) state: S,
-    /// What it waits for by name, and since when by the log's clock.
-    pub(super) waits: Option<(String, DateTime<Utc>)>,
+    pub(super) waits: Option<Waits>,
     /// Why it cannot go on, if it cannot.
     pub(super) parked: Option<Stop>,
-    /// What it has still to see, in the order of the log; empty while it can go on.
+    /// What it has still to see, in the order of the log, from the event on that it cannot get over.
     pub(super) held: BTreeMap<Position, RecordedEvent>,
 }
 
@@ -33,79 +33,102 @@ impl<S> Instance<S> {
     }
 }
 
-/// Why an instance cannot go on.
+/// What an instance waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Waits {
+    /// The timeout, by name.
+    pub(super) what: String,
+    /// Since when, by the database's clock; `None` until the book has it. The time in which nobody was there to ask for what
+    /// is waited for is none in which it could have been done.
+    pub(super) since: Option<DateTime<Utc>>,
+}
+
+/// Why an instance cannot go on.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Stop {
     /// The id of the event on which.
     pub(super) event: Uuid,
     pub(super) why: String,
+    /// The id of the command that puts it on record.
+    pub(super) told_as: Uuid,
+    /// What comes with that command; `None` once it is sent.
+    pub(super) untold: Option<Envelope>,
 }
 
-/// An instance that cannot go on until somebody has looked at it.
+/// An instance that cannot go on until somebody has looked at it, or a payment that the gateway does not answer as it should.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, FromRow)]
 pub struct Parked {
     /// The process.
     pub process: String,
-    /// The instance: for a checkout, the order's id.
+    /// The instance: for a checkout, the order's id; for charging, the payment's.
     pub instance: String,
-    /// The id of the event on which it cannot go on.
-    #[sqlx(rename = "parked_on")]
-    pub event: Uuid,
+    /// The id of the event on which it cannot go on; `None` where it goes on trying by itself.
+    pub event: Option<Uuid>,
     /// Why.
-    #[sqlx(rename = "parked_why")]
     pub why: String,
     /// Since when.
-    #[sqlx(rename = "parked_at")]
     pub since: DateTime<Utc>,
 }
 
-/// Every instance that cannot go on, the oldest first.
+/// Every instance that somebody has to look at, the oldest first.
 ///
 /// # Errors
 /// When the database cannot be read.
 pub async fn parked(pool: &PgPool) -> Result<Vec<Parked>, sqlx::Error> {
-    let sql = "select process, instance, parked_on, parked_why, parked_at from process.instances
-        where parked_on is not null order by parked_at, process, instance";
+    let sql = "select process, instance, parked_on as event, coalesce(parked_why, trouble) as why,
+            coalesce(parked_at, trouble_at) as since
+          from process.instances where parked_on is not null or trouble is not null order by since, process, instance";
     sqlx::query_as(sql).fetch_all(pool).await
 }
 
-/// What processes still have to do.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct Rest {
-    /// Instances that are at work, and one more for each process that has not followed the log to its end.
-    pub moving: i64,
-    /// Instances that wait for goods to leave the house, and for nothing else.
-    pub waiting: i64,
-    /// Instances that cannot go on.
+/// How far a process is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The process.
+    pub process: String,
+    /// The version of the code that folded its states.
+    pub version: i32,
+    /// How far it has followed the log; `None` when it has not begun.
+    pub position: Option<Position>,
+    /// When it last moved on.
+    pub moved_at: DateTime<Utc>,
+    /// Whether a running program leads it.
+    pub led: bool,
+    /// How many instances have something left to do.
+    pub open: i64,
+    /// How many of them somebody has to look at.
     pub parked: i64,
-    /// Why a process stands still, if one does.
+    /// Why it stands still, if it does.
     pub error: Option<String>,
 }
 
-/// What these processes still have to do.
+/// How far every process is, by name.
 ///
 /// # Errors
-/// When the database or the log cannot be read.
-pub async fn rest(pool: &PgPool, store: &dyn EventStore, processes: &[&str]) -> Result<Rest, ManagerError> {
-    // The log first: what it gets while the book is read is found missing there.
-    let head = store.head().await?;
-    let sql = "with running as (
-            select name, m.commit_position, m.prepare_position, m.error
-              from unnest($3::text[]) as wanted (name) left join process.managers m using (name)
-        ), open as (
-            select i.waits_for, i.parked_on is not null as parked from process.instances i where i.process = any($3)
-        )
-        select (select count(*) from open where not parked and waits_for is distinct from 'dispatch')
-                + (select count(*) from running
-                    where (commit_position, prepare_position) is distinct from ($1::bigint, $2::bigint)) as moving,
-            (select count(*) from open where not parked and waits_for = 'dispatch') as waiting,
-            (select count(*) from open where parked) as parked,
-            (select min(name || ': ' || error) from running) as error";
-    let query = sqlx::query_as(sql).bind(head.map(commit)).bind(head.map(prepare)).bind(processes);
-    Ok(query.fetch_one(pool).await?)
+/// When the database cannot be read.
+pub async fn progress(pool: &PgPool) -> Result<Vec<Progress>, sqlx::Error> {
+    let sql = "select name, version, commit_position, prepare_position, m.moved_at, error,
+            exists (select from process.leases l where l.process = name and leads_until > clock_timestamp()) as led,
+            count(i.instance) as open,
+            count(i.instance) filter (where parked_on is not null or trouble is not null) as parked
+          from process.managers m left join process.instances i on i.process = name group by name order by name";
+    let progress = |row: &PgRow| {
+        Ok(Progress {
+            process: row.try_get("name")?,
+            version: row.try_get("version")?,
+            position: position(row)?,
+            moved_at: row.try_get("moved_at")?,
+            led: row.try_get("led")?,
+            open: row.try_get("open")?,
+            parked: row.try_get("parked")?,
+            error: row.try_get("error")?,
+        })
+    };
+    sqlx::query(sql).fetch_all(pool).await?.iter().map(progress).collect()
 }
 
 /// The book of one process.
+#[derive(Clone)]
 pub(super) struct Book {
     pub(super) pool: PgPool,
     process: &'static str,
@@ -123,17 +146,45 @@ impl Book {
         Ok(())
     }
 
-    /// The version of the code that folded the states, and how far the log was followed.
-    pub(super) async fn checkpoint(&self) -> Result<(i32, Option<Position>), sqlx::Error> {
-        let sql = "select version, commit_position, prepare_position from process.managers where name = $1";
-        let row = sqlx::query(sql).bind(self.process).fetch_one(&self.pool).await?;
-        Ok((row.try_get("version")?, position(&row)?))
+    /// The version of the code that folded the states.
+    pub(super) async fn version(&self) -> Result<i32, sqlx::Error> {
+        let sql = "select version from process.managers where name = $1";
+        sqlx::query_scalar(sql).bind(self.process).fetch_one(&self.pool).await
+    }
+
+    /// How far the log was followed.
+    pub(super) async fn checkpoint(&self) -> Result<Option<Position>, sqlx::Error> {
+        let sql = "select commit_position, prepare_position from process.managers where name = $1";
+        position(&sqlx::query(sql).bind(self.process).fetch_one(&self.pool).await?)
+    }
+
+    /// With whom outside the shop the process deals. The first that is named stays.
+    pub(super) async fn deals_with(&self, wanted: &str) -> Result<String, sqlx::Error> {
+        let sql =
+            "update process.managers set deals_with = coalesce(deals_with, $2) where name = $1 returning deals_with";
+        sqlx::query_scalar(sql).bind(self.process).bind(wanted).fetch_one(&self.pool).await
+    }
+
+    /// Has the process deal with this one from now on.
+    pub(super) async fn deal_with(&self, version: i32, wanted: &str) -> Result<(), sqlx::Error> {
+        self.open(version).await?;
+        let update = "update process.managers set deals_with = $2 where name = $1";
+        sqlx::query(update).bind(self.process).bind(wanted).execute(&self.pool).await?;
+        Ok(())
     }
 
     /// Notes why the process stands still, or that it does not.
     pub(super) async fn note(&self, error: Option<&str>) -> Result<(), sqlx::Error> {
         let sql = "update process.managers set error = $2 where name = $1 and error is distinct from $2";
         sqlx::query(sql).bind(self.process).bind(error).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Notes what somebody has to look at, though the instance goes on trying.
+    pub(super) async fn trouble(&self, instance: &str, trouble: &str) -> Result<(), sqlx::Error> {
+        let update = "update process.instances set trouble = $3, trouble_at = coalesce(trouble_at, now())
+            where process = $1 and instance = $2 and trouble is distinct from $3";
+        sqlx::query(update).bind(self.process).bind(instance).bind(trouble).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -148,25 +199,41 @@ impl Book {
         rows.iter().map(instance).collect()
     }
 
+    /// Every instance that cannot go on: the event on which, why, and the id of the command that puts it on record.
+    pub(super) async fn all_parked<P: Process>(&self) -> Result<Vec<(P::Id, Uuid, String, Uuid)>, ManagerError> {
+        let sql = "select instance, parked_on, parked_why, parked_as from process.instances
+            where process = $1 and parked_on is not null";
+        let rows = sqlx::query_as(sql).bind(self.process).fetch_all(&self.pool).await?;
+        let stop = |(id, event, why, told_as): (String, _, _, _)| Ok((id.parse()?, event, why, told_as));
+        rows.into_iter().map(stop).collect()
+    }
+
     /// These instances, with what is held back from them.
     pub(super) async fn load<P: Process>(
         &self,
         ids: &[P::Id],
     ) -> Result<HashMap<P::Id, Instance<P::State>>, ManagerError> {
         let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let sql = "select instance, state, waits_for, waits_since, parked_on, parked_why from process.instances
+        let sql =
+            "select instance, state, waits_for, waits_since, parked_on, parked_why, parked_as from process.instances
             where process = $1 and instance = any($2)";
         let rows = sqlx::query(sql).bind(self.process).bind(&names).fetch_all(&self.pool).await?;
         let mut found = HashMap::with_capacity(rows.len());
         for row in rows {
             let id: P::Id = row.try_get::<&str, _>("instance")?.parse()?;
             let Json(state) = row.try_get("state")?;
-            let waits: (Option<String>, Option<DateTime<Utc>>) =
-                (row.try_get("waits_for")?, row.try_get("waits_since")?);
-            let stop: (Option<Uuid>, Option<String>) = (row.try_get("parked_on")?, row.try_get("parked_why")?);
-            let parked = stop.0.zip(stop.1).map(|(event, why)| Stop { event, why });
+            let waits = row.try_get::<Option<String>, _>("waits_for")?;
+            let since = row.try_get("waits_since")?;
+            let waits = waits.map(|what| Waits { what, since });
+            let parked = match row.try_get("parked_on")? {
+                Some(event) => {
+                    let (why, told_as) = (row.try_get("parked_why")?, row.try_get("parked_as")?);
+                    Some(Stop { event, why, told_as, untold: None })
+                }
+                None => None,
+            };
             let held = if parked.is_some() { self.held(&id.to_string()).await? } else { BTreeMap::new() };
-            found.insert(id, Instance { state, waits: waits.0.zip(waits.1), parked, held });
+            found.insert(id, Instance { state, waits, parked, held });
         }
         Ok(found)
     }
@@ -239,34 +306,41 @@ impl Book {
         }
         if !open.is_empty() {
             let upsert = "insert into process.instances
-                    (process, instance, state, waits_for, waits_since, parked_on, parked_why, parked_at)
-                select $1, instance, state, waits_for, waits_since, parked_on, parked_why,
-                    case when parked_on is not null then now() end
-                  from unnest($2::text[], $3::jsonb[], $4::text[], $5::timestamptz[], $6::uuid[], $7::text[])
-                    as t (instance, state, waits_for, waits_since, parked_on, parked_why)
+                    (process, instance, state, waits_for, waits_since, parked_on, parked_why, parked_as, parked_at)
+                select $1, instance, state, waits_for,
+                    case when waits_for is not null then coalesce(waits_since, clock_timestamp()) end,
+                    parked_on, parked_why, parked_as, case when parked_on is not null then now() end
+                  from unnest($2::text[], $3::jsonb[], $4::text[], $5::timestamptz[], $6::uuid[], $7::text[], $8::uuid[])
+                    as t (instance, state, waits_for, waits_since, parked_on, parked_why, parked_as)
                 on conflict (process, instance) do update set state = excluded.state, waits_for = excluded.waits_for,
                     waits_since = excluded.waits_since, parked_on = excluded.parked_on, parked_why = excluded.parked_why,
-                    parked_at = case when instances.parked_on is not distinct from excluded.parked_on
+                    parked_as = excluded.parked_as,
+                    parked_at = case when instances.parked_as is not distinct from excluded.parked_as
                         then instances.parked_at else excluded.parked_at end,
-                    moved_at = now()";
+                    trouble = null, trouble_at = null, moved_at = now()";
             let column = |of: fn(&Instance<P::State>) -> Option<&str>| -> Vec<Option<&str>> {
                 open.iter().map(|(_, instance)| of(instance)).collect()
             };
+            let stop = |of: fn(&Stop) -> Option<Uuid>| -> Vec<Option<Uuid>> {
+                open.iter().map(|(_, instance)| instance.parked.as_ref().and_then(of)).collect()
+            };
+            let since = open.iter().map(|(_, instance)| instance.waits.as_ref().and_then(|waits| waits.since));
             sqlx::query(upsert)
                 .bind(self.process)
                 .bind(open.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>())
                 .bind(open.iter().map(|(_, instance)| Json(&instance.state)).collect::<Vec<_>>())
-                .bind(column(|instance| instance.waits.as_ref().map(|(what, _)| what.as_str())))
-                .bind(open.iter().map(|(_, instance)| instance.waits.as_ref().map(|waits| waits.1)).collect::<Vec<_>>())
-                .bind(open.iter().map(|(_, i)| i.parked.as_ref().map(|stop| stop.event)).collect::<Vec<_>>())
+                .bind(column(|instance| instance.waits.as_ref().map(|waits| waits.what.as_str())))
+                .bind(since.collect::<Vec<_>>())
+                .bind(stop(|stop| Some(stop.event)))
                 .bind(column(|instance| instance.parked.as_ref().map(|stop| stop.why.as_str())))
+                .bind(stop(|stop| Some(stop.told_as)))
                 .execute(&mut *connection)
                 .await?;
         }
         self.hold(connection, &over, &open).await
     }
 
-    /// Writes what is held back. It is rarely anything, so instances that can go on cost one statement together.
+    /// Writes what is held back. It is rarely anything.
     async fn hold<S>(
         &self,
         connection: &mut PgConnection,
@@ -275,31 +349,93 @@ impl Book {
     ) -> Result<(), sqlx::Error> {
         let touched: Vec<&str> =
             over.iter().map(String::as_str).chain(open.iter().map(|(id, _)| id.as_str())).collect();
-        let delete = "delete from process.held where process = $1 and instance = any($2)";
-        sqlx::query(delete).bind(self.process).bind(&touched).execute(&mut *connection).await?;
-        for (id, event) in open
+        let held: Vec<(&str, &RecordedEvent)> = open
             .iter()
-            .flat_map(|(id, instance)| instance.held.values().map(move |event| (id, event)))
-            .collect::<Vec<_>>()
-        {
-            let insert = "insert into process.held (process, instance, commit_position, prepare_position, stream, revision,
-                event_id, event_type, data, metadata, recorded_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-            sqlx::query(insert)
-                .bind(self.process)
-                .bind(id)
-                .bind(commit(event.position))
-                .bind(prepare(event.position))
-                .bind(event.stream.as_str())
-                .bind(i64::try_from(event.revision).unwrap_or(i64::MAX))
-                .bind(event.id)
-                .bind(event.event_type.as_str())
-                .bind(&*event.data)
-                .bind(&*event.metadata)
-                .bind(event.recorded_at)
-                .execute(&mut *connection)
-                .await?;
+            .flat_map(|(id, instance)| instance.held.values().map(move |event| (id.as_str(), event)))
+            .collect();
+        let names: Vec<&str> = held.iter().map(|(id, _)| *id).collect();
+        let commits: Vec<i64> = held.iter().map(|(_, event)| commit(event.position)).collect();
+        let delete = "delete from process.held where process = $1 and instance = any($2)
+            and (instance, commit_position) not in (select * from unnest($3::text[], $4::bigint[]))";
+        sqlx::query(delete)
+            .bind(self.process)
+            .bind(&touched)
+            .bind(&names)
+            .bind(&commits)
+            .execute(&mut *connection)
+            .await?;
+        if held.is_empty() {
+            return Ok(());
         }
+        let insert = "insert into process.held (process, instance, commit_position, prepare_position, stream, revision,
+                event_id, event_type, data, metadata, recorded_at)
+            select $1, * from unnest($2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::uuid[],
+                $8::text[], $9::bytea[], $10::bytea[], $11::timestamptz[])
+            on conflict do nothing";
+        let events = || held.iter().map(|(_, event)| *event);
+        let revision = |event: &RecordedEvent| i64::try_from(event.revision).unwrap_or(i64::MAX);
+        sqlx::query(insert)
+            .bind(self.process)
+            .bind(&names)
+            .bind(&commits)
+            .bind(events().map(|event| prepare(event.position)).collect::<Vec<_>>())
+            .bind(events().map(|event| event.stream.as_str()).collect::<Vec<_>>())
+            .bind(events().map(revision).collect::<Vec<_>>())
+            .bind(events().map(|event| event.id).collect::<Vec<_>>())
+            .bind(events().map(|event| event.event_type.as_str()).collect::<Vec<_>>())
+            .bind(events().map(|event| &*event.data).collect::<Vec<&[u8]>>())
+            .bind(events().map(|event| &*event.metadata).collect::<Vec<&[u8]>>())
+            .bind(events().map(|event| event.recorded_at).collect::<Vec<_>>())
+            .execute(connection)
+            .await?;
         Ok(())
+    }
+
+    /// Writes the states anew that another version of the code folded, all of them or none. `false` when somebody else was
+    /// faster. Whoever waits goes on waiting since then.
+    pub(super) async fn refold<P: Process>(
+        &self,
+        from: i32,
+        states: &[(P::Id, P::State)],
+    ) -> Result<bool, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        let update = "update process.managers set version = $3 where name = $1 and version = $2";
+        let update = sqlx::query(update).bind(self.process).bind(from).bind(P::VERSION);
+        if update.execute(&mut *transaction).await?.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let names: Vec<String> = states.iter().map(|(id, _)| id.to_string()).collect();
+        let waits: Vec<Option<String>> =
+            states.iter().map(|(_, state)| P::waits_for(state).map(|timeout| timeout.to_string())).collect();
+        let delete = "delete from process.instances where process = $1 and instance <> all($2)";
+        sqlx::query(delete).bind(self.process).bind(&names).execute(&mut *transaction).await?;
+        let upsert = "insert into process.instances (process, instance, state, waits_for, waits_since)
+            select $1, instance, state, waits_for, case when waits_for is not null then clock_timestamp() end
+              from unnest($2::text[], $3::jsonb[], $4::text[]) as t (instance, state, waits_for)
+            on conflict (process, instance) do update set state = excluded.state, waits_for = excluded.waits_for,
+                waits_since = case when instances.waits_for is not distinct from excluded.waits_for
+                    then instances.waits_since else excluded.waits_since end";
+        sqlx::query(upsert)
+            .bind(self.process)
+            .bind(&names)
+            .bind(states.iter().map(|(_, state)| Json(state)).collect::<Vec<_>>())
+            .bind(&waits)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// From where on each parked instance has still to see what happened.
+    pub(super) async fn holding<P: Process>(&self) -> Result<HashMap<P::Id, Position>, ManagerError> {
+        let sql = "select distinct on (instance) instance, commit_position, prepare_position from process.held
+            where process = $1 order by instance, commit_position";
+        let rows = sqlx::query(sql).bind(self.process).fetch_all(&self.pool).await?;
+        let first = |row: &PgRow| {
+            let from = position(row)?.unwrap_or_else(|| Position::at(0));
+            Ok((row.try_get::<&str, _>("instance")?.parse()?, from))
+        };
+        rows.iter().map(first).collect()
     }
 }
 
@@ -325,10 +461,10 @@ fn position(row: &PgRow) -> Result<Option<Position>, sqlx::Error> {
         .map(|(commit, prepare)| Position { commit: commit.cast_unsigned(), prepare: prepare.cast_unsigned() }))
 }
 
-fn commit(position: Position) -> i64 {
+pub(super) fn commit(position: Position) -> i64 {
     i64::try_from(position.commit).unwrap_or(i64::MAX)
 }
 
-fn prepare(position: Position) -> i64 {
+pub(super) fn prepare(position: Position) -> i64 {
     i64::try_from(position.prepare).unwrap_or(i64::MAX)
 }

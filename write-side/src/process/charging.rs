@@ -7,14 +7,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::ids::PaymentId;
 use domain::payments::{Event, Payment};
-use domain::process::Never;
+use domain::process::{Never, Process as _};
 use domain::processes::charging::{Call, Charging};
 use domain::shop_event::ShopEvent;
 use event_store::{Direction, ReadError};
+use sqlx::postgres::PgPool;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
+use super::book::Book;
 use super::{Conduct, ManagerError, Seen, Setback, chain, see};
 use crate::envelope::Envelope;
 use crate::execute::Executor;
@@ -32,6 +34,8 @@ const PAGE: usize = 100;
 /// Conducts charging: for every payment that waits for the gateway there is a task that asks it.
 pub struct Charges {
     office: Arc<Office>,
+    /// The gateway, by a name that stays.
+    with: String,
     desks: Mutex<HashMap<PaymentId, Desk>>,
 }
 
@@ -39,6 +43,7 @@ pub struct Charges {
 struct Office {
     gateway: Arc<dyn PaymentGateway>,
     executor: Executor,
+    book: Book,
 }
 
 /// The task of one payment. It ends when nobody holds the desk any more.
@@ -55,9 +60,19 @@ impl Drop for Desk {
 }
 
 impl Charges {
-    /// Asks this gateway, and puts its answers on record by this executor.
-    pub fn new(gateway: Arc<dyn PaymentGateway>, executor: Executor) -> Self {
-        Self { office: Arc::new(Office { gateway, executor }), desks: Mutex::default() }
+    /// Asks this gateway, and puts its answers on record by this executor. `with` names the gateway: its address, or whatever
+    /// does not change as long as it is the same. `pool` is the database of the processes.
+    pub fn new(gateway: Arc<dyn PaymentGateway>, with: String, executor: Executor, pool: PgPool) -> Self {
+        let book = Book::of::<Charging>(pool);
+        Self { office: Arc::new(Office { gateway, executor, book }), with, desks: Mutex::default() }
+    }
+
+    /// Has the shop deal with this gateway from now on, whatever it dealt with before.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn move_to(pool: &PgPool, with: &str) -> Result<(), sqlx::Error> {
+        Book::of::<Charging>(pool.clone()).deal_with(Charging::VERSION, with).await
     }
 
     fn desks(&self) -> MutexGuard<'_, HashMap<PaymentId, Desk>> {
@@ -89,6 +104,12 @@ impl Conduct for Charges {
     async fn park(&self, _: &PaymentId, _: Uuid, _: &str, _: Envelope) -> Result<(), Setback> {
         Ok(())
     }
+
+    fn deals_with(&self) -> Option<&str> {
+        Some(&self.with)
+    }
+
+    const WATCHES: bool = true;
 
     fn moved(&self, payment: &PaymentId, calls: Option<&Vec<Call>>) {
         let mut desks = self.desks();
@@ -143,6 +164,9 @@ async fn persist(office: &Office, payment: PaymentId, call: &Call) {
             }
             Err(Unanswered { why, wait: None }) => {
                 tracing::error!(payment.id = %payment, why, "somebody has to look at this payment and its gateway");
+                if let Err(error) = office.book.trouble(&payment.to_string(), &why).await {
+                    tracing::warn!(payment.id = %payment, %error, "that somebody has to look at it could not be noted");
+                }
                 LONG_PAUSE
             }
         };
@@ -171,7 +195,7 @@ async fn ask(office: &Office, payment: PaymentId, call: &Call) -> Result<(), Una
     })
 }
 
-/// The newest event of a payment that asks for a call.
+/// The newest event of a payment that asks for a call, if it asks for just that: an older list may have another amount.
 async fn asked(office: &Office, payment: PaymentId, call: &Call) -> Result<Option<Asked>, ManagerError> {
     let impossible = |error: event_store::InvalidStreamName| ReadError(Arc::new(error));
     let stream = stream_of::<Payment>(&payment).map_err(impossible)?;
@@ -183,7 +207,12 @@ async fn asked(office: &Office, payment: PaymentId, call: &Call) -> Result<Optio
             let Seen { event, recorded, metadata } = see(recorded)?;
             let asks = match (&event, call) {
                 (ShopEvent::Payments(_, Event::Requested(_)), Call::Authorise { .. }) => true,
-                (ShopEvent::Payments(_, Event::CaptureRequested(_)), Call::Capture { .. }) => true,
+                (ShopEvent::Payments(_, Event::CaptureRequested(asked)), Call::Capture { amount }) => {
+                    if asked.amount != *amount {
+                        return Ok(None);
+                    }
+                    true
+                }
                 (ShopEvent::Payments(_, Event::VoidRequested(_)), Call::Void) => true,
                 (ShopEvent::Payments(_, Event::RefundRequested(asked)), Call::Refund { number, .. }) => {
                     asked.number == *number

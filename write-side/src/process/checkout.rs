@@ -11,7 +11,7 @@ use domain::payments::Payment;
 use domain::processes::checkout::{Checkout, Command, Refusal, foreseen};
 use domain::shipping::Shipment;
 use domain::shop_event::ShopEvent;
-use domain::supervision::{Park, Supervision, TimeOut, Timeout};
+use domain::supervision::{self, Park, Retry, Supervision, TimeOut, Timeout};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -111,5 +111,10 @@ impl Conduct for Checkouts {
         let envelope = Envelope { fingerprint: "park".to_owned(), ..envelope };
         self.executor.execute::<Supervision>(order, park.into(), &envelope).await?;
         Ok(())
+    }
+
+    async fn go_on(&self, order: &OrderId, envelope: Envelope) -> Result<(), Setback> {
+        let is_foreseen = |refusal| matches!(refusal, supervision::Refusal::NotParked);
+        self.execute::<Supervision>(order, Retry {}.into(), envelope, is_foreseen).await
     }
 }

@@ -26,8 +26,10 @@ impl Lease {
     /// Takes the lease, or prolongs it. `false` while another program has it.
     pub(super) async fn take(&self) -> Result<bool, sqlx::Error> {
         let taken = sqlx::query(
-            "update process.managers set leader = $2, leads_until = clock_timestamp() + $3 * interval '1 millisecond'
-              where name = $1 and (leader = $2 or leads_until is null or leads_until < clock_timestamp())",
+            "insert into process.leases (process, leader, leads_until)
+                values ($1, $2, clock_timestamp() + $3 * interval '1 millisecond')
+             on conflict (process) do update set leader = excluded.leader, leads_until = excluded.leads_until
+                where leases.leader = excluded.leader or leases.leads_until < clock_timestamp()",
         )
         .bind(self.process)
         .bind(self.candidate)
@@ -62,8 +64,8 @@ impl Lease {
 
     /// Gives the lease back, so that nobody has to wait for its end.
     pub(super) async fn give_back(&self) {
-        let update = "update process.managers set leader = null, leads_until = null where name = $1 and leader = $2";
-        let given = sqlx::query(update).bind(self.process).bind(self.candidate).execute(&self.pool).await;
+        let delete = "delete from process.leases where process = $1 and leader = $2";
+        let given = sqlx::query(delete).bind(self.process).bind(self.candidate).execute(&self.pool).await;
         if let Err(error) = given {
             tracing::debug!(process = self.process, %error, "the lease could not be given back; it runs out");
         }

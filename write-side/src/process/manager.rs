@@ -1,10 +1,11 @@
 //! Following the log: a page at a time, every instance on its own, then the checkpoint.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
 use domain::ids::InvalidId;
 use domain::process::Process;
 use domain::shop_event::NotOfTheShop;
@@ -15,10 +16,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::book::{Book, Instance};
+use super::book::{Book, Instance, Stop};
 use super::lease::Lease;
 use super::reaction::{self, IdOf, StateOf};
-use super::{Conduct, Setback, chain, see};
+use super::{Conduct, Seen, Setback, chain, see};
+use crate::envelope::Envelope;
 
 /// How many events of the log a page looks at.
 const PAGE: usize = 500;
@@ -26,6 +28,8 @@ const PAGE: usize = 500;
 const AT_ONCE: usize = 64;
 /// How often it is looked whether somebody has waited too long.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often that is looked while there is more of the log to see than a page.
+const LOOK_WHILE_BEHIND: Duration = Duration::from_secs(5);
 /// How many that have waited too long are told at a time.
 const OVERDUE: i64 = 1_000;
 /// How often a program that does not lead looks whether it should.
@@ -59,15 +63,31 @@ pub enum ManagerError {
     /// Another program leads the process.
     #[error("another program leads the process")]
     NotLeading,
-    /// Another version of the code folded the states.
-    #[error("the states of {process} were folded by version {found} of its code; this release has version {known}")]
-    OtherVersion {
+    /// A newer version of the code folded the states.
+    #[error(
+        "the states of {process} were folded by version {found} of its code, and this release has version {known}: \
+         run the newer release"
+    )]
+    NewerVersion {
         /// The process.
         process: &'static str,
         /// The version in the book.
         found: i32,
         /// The version of this program.
         known: i32,
+    },
+    /// What was begun with one gateway cannot be gone on with another.
+    #[error(
+        "{process} deals with {found}, where money may be held or taken; this program would deal with {wanted}. Configure \
+         the same for all programs; or, once nothing is left to do there, start one with --move-gateway"
+    )]
+    DealsWithAnother {
+        /// The process.
+        process: &'static str,
+        /// With whom it deals so far.
+        found: String,
+        /// With whom this program would deal.
+        wanted: String,
     },
 }
 
@@ -83,7 +103,7 @@ pub enum Undecodable {
 }
 
 /// Runs a process until `stop` says so, whenever no other program does. What goes wrong is logged, noted in the database,
-/// and tried again.
+/// and tried again, here or by another program.
 pub async fn run<C: Conduct>(
     conduct: Arc<C>,
     store: Arc<dyn EventStore>,
@@ -97,7 +117,6 @@ pub async fn run<C: Conduct>(
         loop {
             let started = Instant::now();
             let Err(error) = lead(&*conduct, &*store, &book, &lease).await;
-            conduct.resigned();
             if started.elapsed() > BACKOFF.1 {
                 pause = BACKOFF.0;
             }
@@ -106,8 +125,8 @@ pub async fn run<C: Conduct>(
                 error => {
                     let error = chain(error);
                     tracing::error!(error, "the process stands still; trying again");
-                    // That it cannot be noted is no news: the log line above says it.
-                    let _ = book.note(Some(&error)).await;
+                    // Another program may be able to go on where this one is not.
+                    lease.give_back().await;
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(BACKOFF.1);
                 }
@@ -118,8 +137,16 @@ pub async fn run<C: Conduct>(
         _ = stop.wait_for(|stop| *stop) => {}
         () = work.instrument(tracing::info_span!("process", name)) => {}
     }
-    conduct.resigned();
     lease.give_back().await;
+}
+
+/// Tells a conduct that it no longer leads, however that came about.
+struct Lead<'a, C: Conduct>(&'a C);
+
+impl<C: Conduct> Drop for Lead<'_, C> {
+    fn drop(&mut self) {
+        self.0.resigned();
+    }
 }
 
 /// Leads the process until something goes wrong or another program leads, and says what.
@@ -134,37 +161,110 @@ async fn lead<C: Conduct>(
         return Err(ManagerError::NotLeading);
     }
     tracing::info!("leading");
+    let _lead = Lead(conduct);
     tokio::select! {
-        followed = follow(conduct, store, book) => followed,
+        followed = follow(conduct, store, book) => {
+            if let Err(error) = &followed && !matches!(error, ManagerError::NotLeading) {
+                // That it cannot be noted is no news: the log says why it stands still.
+                let _ = book.note(Some(&chain(error))).await;
+            }
+            followed
+        }
         () = lease.hold() => Err(ManagerError::NotLeading),
     }
 }
 
 async fn follow<C: Conduct>(conduct: &C, store: &dyn EventStore, book: &Book) -> Result<Infallible, ManagerError> {
-    let (process, known) = (C::Process::NAME, C::Process::VERSION);
-    let (found, mut checkpoint) = book.checkpoint().await?;
-    if found != known {
-        return Err(ManagerError::OtherVersion { process, found, known });
-    }
-    for (id, state) in book.all::<C::Process>().await? {
-        conduct.moved(&id, Some(&state));
-    }
+    prepare(conduct, store, book).await?;
     let filter = Filter::categories(C::Process::CATEGORIES.iter().copied());
-    let mut look = Instant::now();
+    let mut checkpoint = book.checkpoint().await?;
+    let mut overdue = Overdue { told: HashSet::new(), looked: Instant::now() };
+    let mut is_noted = false;
     loop {
         let page = store.read_all(checkpoint, &filter, PAGE).await?;
         if let Some(to) = page.read_to.filter(|to| Some(*to) > checkpoint) {
             take_page(conduct, book, page.events, checkpoint, to).await?;
             checkpoint = Some(to);
         }
-        if Instant::now() >= look {
-            tell_overdue(conduct, book).await?;
-            look = Instant::now() + LOOK;
+        if !std::mem::replace(&mut is_noted, true) {
+            book.note(None).await?;
         }
+        overdue.tell(conduct, book, page.at_head).await?;
         if page.at_head {
             store.changed(checkpoint).await;
         }
     }
+}
+
+/// Makes sure that this program may go on where the book ends, and tells what a program before it may not have got to.
+async fn prepare<C: Conduct>(conduct: &C, store: &dyn EventStore, book: &Book) -> Result<(), ManagerError> {
+    let (process, known) = (C::Process::NAME, C::Process::VERSION);
+    let found = book.version().await?;
+    if found > known {
+        return Err(ManagerError::NewerVersion { process, found, known });
+    }
+    if found < known {
+        refold::<C>(conduct, store, book, found).await?;
+    }
+    if let Some(wanted) = conduct.deals_with() {
+        let found = book.deals_with(wanted).await?;
+        if found != wanted {
+            return Err(ManagerError::DealsWithAnother { process, found, wanted: wanted.to_owned() });
+        }
+    }
+    for (id, event, why, told_as) in book.all_parked::<C::Process>().await? {
+        let envelope = Envelope { causation_id: event, ..Envelope::new(told_as, String::new(), Utc::now()) };
+        reaction::tell_parked(conduct, &id, event, &why, &envelope).await;
+    }
+    if C::WATCHES {
+        for (id, state) in book.all::<C::Process>().await? {
+            conduct.moved(&id, Some(&state));
+        }
+    }
+    Ok(())
+}
+
+/// Folds the states of the instances anew, up to the checkpoint or to where an instance cannot go on. Nothing is sent: what
+/// those events led to was done when they were reacted to.
+async fn refold<C: Conduct>(conduct: &C, store: &dyn EventStore, book: &Book, found: i32) -> Result<(), ManagerError> {
+    tracing::info!(found, known = C::Process::VERSION, "folding the states anew");
+    let (end, holding) = (book.checkpoint().await?, book.holding::<C::Process>().await?);
+    let filter = Filter::categories(C::Process::CATEGORIES.iter().copied());
+    let mut states: HashMap<IdOf<C>, StateOf<C>> =
+        holding.keys().map(|id| (id.clone(), C::Process::initial())).collect();
+    let mut at = None;
+    while at < end {
+        let page = store.read_all(at, &filter, PAGE).await?;
+        for recorded in page.events.into_iter().take_while(|recorded| Some(recorded.position) <= end) {
+            let position = recorded.position;
+            let event = conduct.see(&see(recorded)?);
+            let Some(id) = C::Process::instance(&event) else { continue };
+            let held_from = holding.get(&id);
+            if held_from.is_some_and(|from| position >= *from) {
+                continue;
+            }
+            let state = states.remove(&id).unwrap_or_else(C::Process::initial);
+            let state = C::Process::evolve(state, &event);
+            if held_from.is_some() || !C::Process::is_over(&state) {
+                states.insert(id, state);
+            }
+        }
+        match page.read_to {
+            Some(to) if Some(to) > at => at = Some(to),
+            _ => break,
+        }
+    }
+    let (book, states) = (book.clone(), states.into_iter().collect::<Vec<_>>());
+    let written = whole(async move { book.refold::<C::Process>(found, &states).await }).await?;
+    if written { Ok(()) } else { Err(ManagerError::NotLeading) }
+}
+
+/// Runs a transaction to its end even if nobody waits for it any more: one that is dropped on the way could leave its
+/// connection in it.
+async fn whole<T: Send + 'static>(
+    transaction: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+) -> Result<T, sqlx::Error> {
+    tokio::spawn(transaction).await.unwrap_or_else(|panicked| Err(sqlx::Error::Io(std::io::Error::other(panicked))))
 }
 
 /// Shows the events of a page to the instances that they concern, each strictly in order, and moves the checkpoint.
@@ -175,58 +275,97 @@ async fn take_page<C: Conduct>(
     from: Option<Position>,
     to: Position,
 ) -> Result<(), ManagerError> {
-    let mut concerned: HashMap<IdOf<C>, Vec<RecordedEvent>> = HashMap::new();
+    // First come, first served: instances are taken in the order of their first event.
+    let (mut concerned, mut places) = (Vec::<(IdOf<C>, Vec<Seen>)>::new(), HashMap::<IdOf<C>, usize>::new());
+    let (started, count) = (Instant::now(), events.len());
     for recorded in events {
         let seen = see(recorded)?;
-        if let Some(id) = C::Process::instance(&conduct.see(&seen)) {
-            concerned.entry(id).or_default().push(seen.recorded);
-        }
+        let Some(id) = C::Process::instance(&conduct.see(&seen)) else { continue };
+        let place = *places.entry(id).or_insert_with_key(|id| {
+            concerned.push((id.clone(), Vec::new()));
+            concerned.len() - 1
+        });
+        concerned[place].1.push(seen);
     }
-    let ids: Vec<IdOf<C>> = concerned.keys().cloned().collect();
+    let ids: Vec<IdOf<C>> = places.into_keys().collect();
     let mut known = if ids.is_empty() { HashMap::new() } else { book.load::<C::Process>(&ids).await? };
+    let loaded = started.elapsed();
     let at_work = concerned.into_iter().map(|(id, events)| {
         let mut instance = known.remove(&id).unwrap_or_else(|| Instance::new(C::Process::initial()));
         async move {
-            for recorded in events {
-                reaction::show(conduct, &id, &mut instance, recorded).await?;
+            for seen in events {
+                reaction::show(conduct, &id, &mut instance, seen).await?;
             }
-            let is_over = instance.parked.is_none() && C::Process::is_over(&instance.state);
+            let is_over = instance.held.is_empty() && C::Process::is_over(&instance.state);
             Ok::<_, ManagerError>((id, (!is_over).then_some(instance)))
         }
         .boxed()
     });
     let became: HashMap<IdOf<C>, Option<Instance<StateOf<C>>>> =
         futures::stream::iter(at_work.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).try_collect().await?;
-    if !book.turn_page::<C::Process>(from, to, &became).await? {
-        return Err(ManagerError::NotLeading);
-    }
+    let reacted = started.elapsed();
+    let turn = book.clone();
+    let turned = whole(async move {
+        let is_turned = turn.turn_page::<C::Process>(from, to, &became).await?;
+        Ok(is_turned.then_some(became))
+    });
+    let became = turned.await?.ok_or(ManagerError::NotLeading)?;
+    tracing::debug!(count, instances = became.len(), ?loaded, ?reacted, turned = ?started.elapsed(), "a page");
     for (id, instance) in &became {
+        if let Some(Stop { event, why, untold: Some(envelope), .. }) =
+            instance.as_ref().and_then(|it| it.parked.as_ref())
+        {
+            reaction::tell_parked(conduct, id, *event, why, envelope).await;
+        }
         conduct.moved(id, instance.as_ref().map(|instance| &instance.state));
     }
     Ok(())
 }
 
-/// Puts on record who has waited too long. An instance is told by the event, like of anything else.
-async fn tell_overdue<C: Conduct>(conduct: &C, book: &Book) -> Result<(), ManagerError> {
-    for timeout in C::Process::TIMEOUTS.iter().copied() {
-        let overdue = book.overdue::<C::Process>(timeout, conduct.limit(timeout), OVERDUE).await?;
-        let telling = overdue.into_iter().map(|id| {
-            async move {
-                let envelope = reaction::of_timeout::<C::Process>(&id, timeout);
-                match conduct.time_out(&id, timeout, envelope).await {
-                    Ok(()) => {}
-                    // It is looked again in a moment.
-                    Err(Setback::Passing(why)) => {
-                        tracing::warn!(instance = %id, %timeout, why, "a timeout has to wait")
+/// Who has waited too long.
+struct Overdue<C: Conduct> {
+    /// Who was told, and has yet to see the event that says so.
+    told: HashSet<(IdOf<C>, String)>,
+    looked: Instant,
+}
+
+impl<C: Conduct> Overdue<C> {
+    /// Puts on record who has waited too long. An instance is told by the event, like of anything else. As long as there is
+    /// much to see, what was waited for may be among it, and it is looked more rarely.
+    async fn tell(&mut self, conduct: &C, book: &Book, at_head: bool) -> Result<(), ManagerError> {
+        let due = if at_head { LOOK } else { LOOK_WHILE_BEHIND };
+        if self.looked.elapsed() < due {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        let mut still_told = HashSet::new();
+        for timeout in C::Process::TIMEOUTS.iter().copied() {
+            let overdue = book.overdue::<C::Process>(timeout, conduct.limit(timeout), OVERDUE).await?;
+            let name = timeout.to_string();
+            let (known, new): (Vec<_>, Vec<_>) =
+                overdue.into_iter().map(|id| (id, name.clone())).partition(|it| self.told.contains(it));
+            still_told.extend(known);
+            let telling = new.into_iter().map(|(id, name)| {
+                async move {
+                    let envelope = reaction::of_timeout::<C::Process>(&id, timeout);
+                    match conduct.time_out(&id, timeout, envelope).await {
+                        Ok(()) => return Some((id, name)),
+                        // It is looked again in a moment.
+                        Err(Setback::Passing(why)) => {
+                            tracing::warn!(instance = %id, %timeout, why, "a timeout has to wait");
+                        }
+                        Err(Setback::Lasting(why)) => {
+                            tracing::error!(instance = %id, %timeout, why, "a timeout cannot fire");
+                        }
                     }
-                    Err(Setback::Lasting(why)) => {
-                        tracing::error!(instance = %id, %timeout, why, "a timeout cannot fire")
-                    }
+                    None
                 }
-            }
-            .boxed()
-        });
-        futures::stream::iter(telling.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+                .boxed()
+            });
+            let told = futures::stream::iter(telling.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+            still_told.extend(told.filter_map(std::future::ready).collect::<Vec<_>>().await);
+        }
+        self.told = still_told;
+        Ok(())
     }
-    Ok(())
 }

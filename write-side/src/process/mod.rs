@@ -13,6 +13,7 @@ mod checkout;
 mod lease;
 mod manager;
 mod reaction;
+mod rest;
 mod warehouse;
 
 use std::time::Duration;
@@ -28,10 +29,11 @@ use crate::envelope::Envelope;
 use crate::execute::ExecuteError;
 use crate::load::LoadError;
 
-pub use book::{Parked, Rest, parked, rest};
+pub use book::{Parked, Progress, parked, progress};
 pub use charging::Charges;
 pub use checkout::{Checkouts, Limits};
 pub use manager::{ManagerError, Undecodable, run};
+pub use rest::{Rest, rest};
 pub use warehouse::MadeUpWarehouse;
 
 /// The migrations of the process managers' tables. They keep their own book, so that they can live beside others in one
@@ -101,7 +103,7 @@ pub trait Conduct: Send + Sync + 'static {
         envelope: Envelope,
     ) -> Result<(), Setback>;
 
-    /// Puts on record that an instance cannot go on.
+    /// Puts on record that an instance cannot go on. Called again with the same envelope, it takes effect once.
     ///
     /// # Errors
     /// [`Setback`].
@@ -112,6 +114,24 @@ pub trait Conduct: Send + Sync + 'static {
         why: &str,
         envelope: Envelope,
     ) -> Result<(), Setback>;
+
+    /// Puts on record that an instance goes on without having been let try again. Called again with the same envelope, it
+    /// takes effect once.
+    ///
+    /// # Errors
+    /// [`Setback`].
+    async fn go_on(&self, _instance: &<Self::Process as Process>::Id, _envelope: Envelope) -> Result<(), Setback> {
+        Ok(())
+    }
+
+    /// With whom outside the shop it deals, by a name that stays, if with anybody. What was begun with one cannot be gone
+    /// on with another.
+    fn deals_with(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether it wants to be told of what [`moved`](Self::moved).
+    const WATCHES: bool = false;
 
     /// Told of the state that an instance has come to, once that cannot be lost any more; `None` when it is over. On
     /// taking the lead it is told of every instance that is not.

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use chrono::Utc;
 use domain::process::Process;
-use event_store::RecordedEvent;
 use futures::{FutureExt as _, StreamExt as _};
 use uuid::Uuid;
 
-use super::book::{Instance, Stop};
+use super::book::{Instance, Stop, Waits};
 use super::{Conduct, ManagerError, Seen, Setback, see};
 use crate::envelope::Envelope;
 
@@ -32,33 +31,32 @@ pub(super) async fn show<C: Conduct>(
     conduct: &C,
     id: &IdOf<C>,
     instance: &mut Instance<StateOf<C>>,
-    recorded: RecordedEvent,
+    seen: Seen,
 ) -> Result<(), ManagerError> {
-    let seen = see(recorded)?;
-    if instance.parked.is_none() {
+    if instance.held.is_empty() {
         react(conduct, id, instance, seen, None).await;
         return Ok(());
     }
     let resumed_by = C::Process::resumes(&conduct.see(&seen)).then_some(seen.recorded.id);
     instance.held.insert(seen.recorded.position, seen.recorded);
     if resumed_by.is_some() {
-        instance.parked = None;
-        while instance.parked.is_none() {
-            let Some((_, next)) = instance.held.pop_first() else { break };
-            react(conduct, id, instance, see(next)?, resumed_by).await;
+        while let Some((_, next)) = instance.held.pop_first() {
+            if !react(conduct, id, instance, see(next)?, resumed_by).await {
+                break;
+            }
         }
     }
     Ok(())
 }
 
-/// Lets an instance react to an event and folds it in, or parks the instance on it.
+/// Lets an instance react to an event and folds it in, or parks the instance on it. Answers whether it can go on.
 async fn react<C: Conduct>(
     conduct: &C,
     id: &IdOf<C>,
     instance: &mut Instance<StateOf<C>>,
     seen: Seen,
     resumed_by: Option<Uuid>,
-) {
+) -> bool {
     let event = conduct.see(&seen);
     let commands = C::Process::react(&instance.state, &event);
     let sending = commands.iter().enumerate().map(|(index, command)| {
@@ -70,24 +68,51 @@ async fn react<C: Conduct>(
         .filter_map(std::future::ready)
         .collect()
         .await;
+    let mark = format!("parked/{}", resumed_by.unwrap_or_default());
+    let stop = |why: String| {
+        let envelope = caused_by(C::Process::NAME, &seen, &mark);
+        Stop { event: seen.recorded.id, why, told_as: envelope.command_id, untold: Some(envelope) }
+    };
     if let Some(why) = setbacks.into_iter().next() {
         // What could be done of the reaction is done; let try again, it is repeated, and does what is missing.
         tracing::warn!(process = C::Process::NAME, instance = %id, event.id = %seen.recorded.id, why, "parked");
-        let mark = format!("parked/{}", resumed_by.unwrap_or_default());
-        let envelope = caused_by(C::Process::NAME, &seen, &mark);
-        let told = patiently(|| conduct.park(id, seen.recorded.id, &why, envelope.clone())).await;
-        if let Err(error) = told {
-            tracing::error!(process = C::Process::NAME, instance = %id, error, "cannot put on record that it is parked");
-        }
-        instance.parked = Some(Stop { event: seen.recorded.id, why });
+        instance.parked = Some(stop(why));
         instance.held.insert(seen.recorded.position, seen.recorded);
-        return;
+        return false;
     }
     let state = std::mem::replace(&mut instance.state, C::Process::initial());
     instance.state = C::Process::evolve(state, &event);
+    let before = instance.parked.take();
+    instance.parked = match (C::Process::stuck(&instance.state), before) {
+        (None, None) => None,
+        (None, Some(_)) => {
+            if resumed_by.is_none() && !C::Process::resumes(&event) {
+                tell_helped(conduct, id, caused_by(C::Process::NAME, &seen, "helped")).await;
+            }
+            None
+        }
+        // It is told once how it is; what else happens meanwhile changes nothing.
+        (Some(why), Some(before)) if instance.held.is_empty() && before.why == why => Some(before),
+        (Some(why), _) => Some(stop(why)),
+    };
     let waits_for = C::Process::waits_for(&instance.state).map(|timeout| timeout.to_string());
-    if waits_for.as_ref() != instance.waits.as_ref().map(|(what, _)| what) {
-        instance.waits = waits_for.map(|what| (what, seen.recorded.recorded_at));
+    if waits_for.as_ref() != instance.waits.as_ref().map(|waits| &waits.what) {
+        instance.waits = waits_for.map(|what| Waits { what, since: None });
+    }
+    true
+}
+
+/// Puts on record that an instance cannot go on, and why.
+pub(super) async fn tell_parked<C: Conduct>(conduct: &C, id: &IdOf<C>, event: Uuid, why: &str, envelope: &Envelope) {
+    if let Err(error) = patiently(|| conduct.park(id, event, why, envelope.clone())).await {
+        tracing::error!(process = C::Process::NAME, instance = %id, error, "cannot put on record that it is parked");
+    }
+}
+
+/// Puts on record that an instance goes on, since somebody has done by hand what it could not.
+async fn tell_helped<C: Conduct>(conduct: &C, id: &IdOf<C>, envelope: Envelope) {
+    if let Err(error) = patiently(|| conduct.go_on(id, envelope.clone())).await {
+        tracing::error!(process = C::Process::NAME, instance = %id, error, "cannot put on record that it goes on");
     }
 }
 

@@ -30,7 +30,14 @@ impl Conduct for MadeUpWarehouse {
             Ok(_) => Ok(()),
             // Somebody else was faster: it was cancelled, lost, or handled by hand.
             Err(ExecuteError::Refused(Refusal::CannotDispatch { .. } | Refusal::CannotDeliver { .. })) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => match Setback::from(error) {
+                // It has nobody to turn to: a parcel that it cannot send is sent by hand, or times out.
+                Setback::Lasting(why) => {
+                    tracing::error!(shipment.id = %id, why, "the made-up warehouse leaves a parcel as it is");
+                    Ok(())
+                }
+                passing => Err(passing),
+            },
         }
     }
 
@@ -42,7 +49,7 @@ impl Conduct for MadeUpWarehouse {
         match timeout {}
     }
 
-    /// There is nobody to tell but the log file.
+    /// Nothing that it sends has a lasting setback, so nothing is parked.
     async fn park(&self, _: &ShipmentId, _: Uuid, _: &str, _: Envelope) -> Result<(), Setback> {
         Ok(())
     }

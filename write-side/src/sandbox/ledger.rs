@@ -181,6 +181,8 @@ impl Ledger {
     /// Carries out a request, once however often it comes with the same key.
     pub(super) async fn carry_out(&self, key: &str, request: &Request) -> Result<Delivery, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
+        // What a gateway has answered it never forgets, also where the pool's other users can have their rows anew.
+        sqlx::query("set local synchronous_commit = on").execute(&mut *transaction).await?;
         let asked = ask(&mut transaction, key, &request.fingerprint()).await?;
         if asked.request != request.fingerprint() {
             transaction.rollback().await?;

@@ -193,6 +193,10 @@ impl Process for Checkout {
         state.as_ref()?.progress.waits_for()
     }
 
+    fn stuck(state: &Option<Case>) -> Option<String> {
+        stuck(state).map(|stuck| stuck.to_string())
+    }
+
     fn resumes(event: &ShopEvent) -> bool {
         matches!(event, ShopEvent::Supervision(_, supervision::Event::Retried(_)))
     }
