@@ -12,7 +12,7 @@ pub(super) fn text() -> String {
 }
 
 /// The files of the vouchers by the name that the guide gives them, and their text in the guide's words; and the rest of
-/// this folder's Rust.
+/// this folder's Rust, with what the guide shows of the shop's own.
 struct Sources {
     vouchers: BTreeMap<String, String>,
     others: Vec<String>,
@@ -34,7 +34,9 @@ fn sources() -> Sources {
     // Of the last step, in which the folder `later` stands for the same folder.
     let second = "golden/VoucherIssued.v2.json";
     vouchers.insert(format!("domain/src/vouchers/{second}"), read(here.join("later").join(second)));
-    Sources { vouchers, others: ["mod.rs", "served.rs", "later/mod.rs"].map(|file| read(here.join(file))).into() }
+    let of_the_shop = ["warehouse.rs", "checkout/tests.rs"].map(|file| root().join("domain/src/processes").join(file));
+    let others = ["mod.rs", "served.rs", "later/mod.rs"].map(|file| here.join(file)).into_iter().chain(of_the_shop);
+    Sources { vouchers, others: others.map(read).collect() }
 }
 
 /// Where the guide and the sources differ.
@@ -88,13 +90,31 @@ fn the_guide_names_places_that_are_there() {
         ("domain/src/decider.rs", "macro_rules! payloads_are_commands"),
         ("domain/src/schemas/mod.rs", "pub const CONTEXTS"),
         ("domain/src/schemas/mod.rs", "context::<Product>(\"catalog\"),"),
+        ("domain/src/shop_event.rs", "shop_events! {\n"),
+        ("domain/src/shop_event/tests.rs", "fn every_event_of_every_context_is_one_of_the_shop()"),
+        ("domain/src/shop_event/tests.rs", "fn one_of_each()"),
+        ("domain/src/shop_event/tests.rs", "fn stored("),
+        ("domain/src/processes/checkout/mod.rs", "| ShopEvent::Customers(..)"),
+        ("domain/src/processes/checkout/turn.rs", "| ShopEvent::Customers(..)"),
+        ("domain/src/processes/checkout/exploration/world.rs", "| ShopEvent::Customers(..)"),
+        ("domain/src/processes/checkout/tests.rs", "given_process::<Checkout>("),
+        ("projections/src/runtime/tests.rs", "fn stored("),
+        ("storefold/src/trade.rs", "MadeUpWarehouse("),
         ("write-side/src/endpoint.rs", "pub fn registry() -> Registry {"),
         ("domain/src/fixtures.rs", "pub(crate) fn lives<"),
         ("domain/src/fixtures.rs", "pub(crate) fn survives<"),
     ] {
         assert!(fs::read_to_string(root().join(file)).unwrap().contains(place), "{file} has no {place:?} any more");
     }
-    for file in ["domain/src/fixtures.rs", "domain/src/schemas/mod.rs", "write-side/src/endpoint.rs"] {
+    for file in [
+        "domain/src/fixtures.rs",
+        "domain/src/schemas/mod.rs",
+        "domain/src/shop_event.rs",
+        "domain/src/shop_event/tests.rs",
+        "domain/src/processes/checkout/mod.rs",
+        "projections/src/runtime/tests.rs",
+        "write-side/src/endpoint.rs",
+    ] {
         assert!(text().contains(file), "the guide does not name {file}");
     }
 }
@@ -114,6 +134,9 @@ mod the_check_can_fail {
                 "\"minor\": 2001, \"currency\": \"GBP\" },\n  \"reason\"",
             ),
             ("plain::<Voucher>()\n```", "served::<Voucher>()\n```"),
+            ("Vouchers => vouchers::Voucher,\n", "Vouchers => vouchers::Vouchers,\n"),
+            ("vec![Deliver {}.into()]", "vec![]"),
+            (".then([request_payment()])", ".then([confirm()])"),
         ] {
             assert!(text().contains(from), "{from:?} is not in the guide");
             assert_eq!(differences(&text().replacen(from, to, 1), &sources).len(), 1, "{from:?}");
