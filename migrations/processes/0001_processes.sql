@@ -1,4 +1,5 @@
--- What the process managers remember between events. All of it follows from the log; nothing else is kept here.
+-- What the process managers remember between events. The positions and states follow from the log. What does not: since when an
+-- instance waits, who leads, with whom the shop deals outside, and what somebody has to look at.
 create schema if not exists process;
 
 -- One row a process: how far it has followed the log.

@@ -46,7 +46,7 @@ pub(crate) struct SettingFlags {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve commands and queries, and project the log.
+    /// Serve commands and queries, project the log, and see orders through.
     Serve(ServeFlags),
     /// Bring the database's schemas up to date, and stop.
     Migrate,
@@ -54,13 +54,13 @@ pub(crate) enum Command {
     Import(Import),
     /// Build read models anew from the log, with the shop open.
     Rebuild(Rebuild),
-    /// Show how far each read model is.
+    /// Show how far the read models and the processes are.
     Status {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Show which checkouts cannot go on, and why.
+    /// Show what somebody has to look at: checkouts that cannot go on, payments that the gateway does not take; and why.
     Parked {
         /// Print JSON.
         #[arg(long)]
@@ -129,9 +129,10 @@ pub(crate) struct Import {
     /// and completed, or undone. Waits until none has anything left to do.
     #[arg(long)]
     pub(crate) live: bool,
-    /// The token of the card that placed orders are charged to.
-    #[arg(long, requires = "live", value_name = "TOKEN", default_value = "tok_approved")]
-    pub(crate) card: String,
+    /// The token of the card that placed orders are charged to [default: tok_approved; none where a gateway is configured,
+    /// which charges for real].
+    #[arg(long, requires = "live", value_name = "TOKEN")]
+    pub(crate) card: Option<String>,
     /// Let a made-up warehouse send what is ordered.
     #[arg(long, requires = "live")]
     pub(crate) fulfil: bool,

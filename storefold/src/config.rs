@@ -137,6 +137,8 @@ pub(crate) enum ConfigError {
     Zero { key: &'static str },
     #[error("gateway.url = {url:?} is no http:// or https:// URL without a query, such as https://pay.example/v1")]
     GatewayUrl { url: String },
+    #[error("gateway.secret is set, but gateway.url is not: name the gateway, or leave both out to use the sandbox's")]
+    GatewayWithoutUrl,
     #[error("gateway.url is set, but gateway.secret is not: the gateway has to know the shop")]
     NoGatewaySecret,
     #[error("the key for cursors cannot be kept in {}", .data_dir.display())]
@@ -281,7 +283,9 @@ impl Config {
 
 impl Gateway {
     fn at(raw: RawGateway) -> Result<Option<Self>, ConfigError> {
-        let Some(url) = raw.url else { return Ok(None) };
+        let Some(url) = raw.url else {
+            return if raw.secret.is_none() { Ok(None) } else { Err(ConfigError::GatewayWithoutUrl) };
+        };
         let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
         if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['?', '#', '@'])) {
             // What stands before an @ may be a password.

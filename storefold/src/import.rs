@@ -101,8 +101,8 @@ impl std::fmt::Display for Summary {
         if let Some(Checkouts { seconds, waiting, parked, open }) = self.checkouts {
             writeln!(
                 f,
-                "the checkouts were at rest {seconds:.1} s later: {waiting} wait for the warehouse, {open} for a parcel to \
-                 arrive, {parked} are parked"
+                "the checkouts were at rest {seconds:.1} s later; waiting for the warehouse: {waiting}, for a parcel to \
+                 arrive: {open}, parked: {parked}"
             )?;
         }
         writeln!(f, "the read models had caught up {fold_seconds:.1} s later")?;

@@ -93,7 +93,7 @@ async fn run_import(config: &Config, wanted: &cli::Import) -> anyhow::Result<Exi
         strict: wanted.strict,
         progress: !wanted.no_progress,
         orders: match wanted.live {
-            true => import::Orders::Placed { card: wanted.card.clone() },
+            true => import::Orders::Placed { card: card(config, wanted)? },
             false => import::Orders::Recorded,
         },
     };
@@ -123,6 +123,19 @@ async fn run_import(config: &Config, wanted: &cli::Import) -> anyhow::Result<Exi
         print(&summary.to_string())?;
     }
     Ok(if options.strict && summary.faulty > 0 { ExitCode::from(FAULTY) } else { ExitCode::SUCCESS })
+}
+
+/// The card that the orders of an import are charged to. One that is charged for real has to be named.
+fn card(config: &Config, wanted: &cli::Import) -> anyhow::Result<String> {
+    match (&wanted.card, &config.gateway) {
+        (Some(card), _) => Ok(card.clone()),
+        (None, None) => Ok("tok_approved".to_owned()),
+        (None, Some(gateway)) => anyhow::bail!(
+            "{} is configured as the gateway, which would charge every order: name the card with --card, or leave out \
+             gateway.url to try it out with the sandbox",
+            gateway.url
+        ),
+    }
 }
 
 async fn import_and_fold(

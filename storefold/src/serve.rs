@@ -51,7 +51,8 @@ async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch:
         router = router.merge(read_api(config, shop)?);
     }
     if !plays(Role::Write) {
-        router = router.fallback(async || Problem::not_found("no-route", "nothing is here; this process only reads"));
+        router =
+            router.fallback(async || Problem::not_found("no-route", "nothing is here; this process takes no commands"));
     }
     // A page of another site must not command the shop through the browser of somebody on this machine.
     router = router.layer(axum::middleware::from_fn(local_only));

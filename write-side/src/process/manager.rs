@@ -135,7 +135,7 @@ pub async fn run<C: Conduct>(
     };
     tokio::select! {
         _ = stop.wait_for(|stop| *stop) => {}
-        () = work.instrument(tracing::info_span!("process", name)) => {}
+        () = work.instrument(tracing::info_span!("process", process = name)) => {}
     }
     lease.give_back().await;
 }

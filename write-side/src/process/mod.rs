@@ -3,7 +3,7 @@
 //! Everything runs at least once and takes effect once: a command's id follows from the process, the event that caused it
 //! and its place in the reaction, so whoever repeats a reaction after a crash repeats the same commands, and the
 //! aggregates know what they have done. What an instance remembers is kept in Postgres between events, together with the
-//! checkpoint, in one transaction; all of it follows from the log.
+//! checkpoint, in one transaction.
 //!
 //! [`Conduct`] says how the commands of one process are carried out; [`run`] does the rest, the same way for all.
 
