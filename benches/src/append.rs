@@ -45,10 +45,11 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
         name: "S1",
         what: "append, 64 in flight, 1 event, new stream",
         unit: "/s",
-        floor: 2.0,
-        goal: 4.0,
+        floor: Some(2.0),
+        goal: Some(4.0),
         rounds,
         gate,
+        notes: Vec::new(),
     })
 }
 

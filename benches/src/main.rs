@@ -5,6 +5,7 @@
 
 mod append;
 mod baseline;
+mod checkout;
 mod cpu;
 mod http;
 mod rebuild;
@@ -21,17 +22,20 @@ use server::Postgres;
 #[derive(Debug, Parser)]
 struct Options {
     /// What to measure, by name [default: everything].
-    #[arg(value_name = "NAME", value_parser = ["S1", "S2", "S6"])]
+    #[arg(value_name = "NAME", value_parser = ["S1", "S2", "S6", "C1"])]
     names: Vec<String>,
     /// How often each side is measured.
     #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// How long each side of S1 and S2 runs in a round, in seconds.
+    /// How long each side of S1 and S2 runs in a round, and the baseline and the calm part of C1, in seconds.
     #[arg(long, default_value = "4", value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
     /// How many events the log of S6 has.
     #[arg(long, default_value = "1000000")]
     events: u64,
+    /// How many orders C1 places in a round, as fast as it can.
+    #[arg(long, default_value = "2000", value_parser = clap::value_parser!(u64).range(1..))]
+    checkouts: u64,
     /// The binary that is measured.
     #[arg(long, default_value = "target/release/storefold")]
     storefold: std::path::PathBuf,
@@ -51,6 +55,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted("S6") {
         report.add(rebuild::measure(&postgres, &options).await?)?;
+    }
+    if wanted("C1") {
+        report.add(checkout::measure(&postgres, &options).await?)?;
     }
     postgres.stop().await?;
     report.print()

@@ -62,10 +62,11 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
         name: "S6",
         what: "rebuild of orders, lines and timeline, events",
         unit: "/s",
-        floor: 0.5,
-        goal: 0.8,
+        floor: Some(0.5),
+        goal: Some(0.8),
         rounds,
         gate,
+        notes: Vec::new(),
     })
 }
 

@@ -23,11 +23,15 @@ pub(crate) struct Measured {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
     pub(crate) unit: &'static str,
-    pub(crate) floor: f64,
-    pub(crate) goal: f64,
+    /// What the ratio must reach, where that is laid down.
+    pub(crate) floor: Option<f64>,
+    /// What it is to reach one day.
+    pub(crate) goal: Option<f64>,
     pub(crate) rounds: Vec<Round>,
     /// What the correctness gate found.
     pub(crate) gate: Result<(), String>,
+    /// What else was measured, a sentence each.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Every measurement of a run.
@@ -68,7 +72,7 @@ impl Report {
             "CPU µs baseline",
         ]);
         let mut broken = Vec::new();
-        for Measured { name, what, unit, floor, goal, rounds, gate } in &self.0 {
+        for Measured { name, what, unit, floor, goal, rounds, gate, .. } in &self.0 {
             let median = |value: &dyn Fn(&Round) -> f64| {
                 let mut values: Vec<f64> = rounds.iter().map(value).collect();
                 values.sort_by(f64::total_cmp);
@@ -90,13 +94,17 @@ impl Report {
                 format!("{:.0} {unit}", median(&|round| round.baseline)),
                 shown,
                 format!("{worst:.2}"),
-                format!("{floor}"),
-                format!("{goal}"),
+                floor.map_or_else(String::new, |floor| floor.to_string()),
+                goal.map_or_else(String::new, |goal| goal.to_string()),
                 format!("{:.1}", median(&|round| round.our_cpu)),
                 format!("{:.1}", median(&|round| round.baseline_cpu)),
             ]);
         }
-        writeln!(std::io::stdout(), "{table}")?;
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{table}")?;
+        for note in self.0.iter().flat_map(|measured| &measured.notes) {
+            writeln!(out, "{note}")?;
+        }
         anyhow::ensure!(broken.is_empty(), "a correctness gate failed: {}", broken.join("; "));
         Ok(())
     }

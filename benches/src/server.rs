@@ -65,10 +65,10 @@ impl Postgres {
         Ok((host.context("the private Postgres has a socket")?, self.options.get_username().to_owned()))
     }
 
-    /// Starts `storefold serve` on a database. Answers the process and its address.
-    pub(crate) async fn serve(&self, options: &PgConnectOptions, roles: &str) -> anyhow::Result<(Child, String)> {
+    /// Starts `storefold serve` with these flags on a database. Answers the process and its address.
+    pub(crate) async fn serve(&self, options: &PgConnectOptions, flags: &[&str]) -> anyhow::Result<(Child, String)> {
         let mut command = Command::new(&self.storefold);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--roles", roles]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn"]).args(flags);
         command.env("DATABASE_URL", options.to_url_lossy().to_string()).current_dir(self._data_dir.path());
         let (child, line) = first_line(command).await?;
         let address = line.rsplit_once("http://").map(|(_, address)| address.to_owned());

@@ -202,7 +202,7 @@ async fn the_example_configuration_loads_as_it_says() {
 fn timeless(printed: &str) -> String {
     let line = |line: &str| match line.split_once(" lines in ").zip(line.split_once("): ")) {
         Some(((lines, _), (_, outcome))) => format!("{lines} lines: {outcome}\n"),
-        None => match line.split_once(" s later: ") {
+        None => match line.split_once(" s later; ") {
             Some((_, outcome)) => format!("the checkouts: {outcome}\n"),
             None => {
                 match ["the read models had caught up ", "  \"seconds\": ", "  \"fold_seconds\": ", "    \"seconds\": "]

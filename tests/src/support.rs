@@ -206,3 +206,21 @@ pub(crate) async fn canonical_hash(database: &Database, view: &str) -> String {
     );
     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&database.pool).await.unwrap()
 }
+
+/// How much longer than usual some tests run: what `./soak` says.
+pub(crate) mod soak {
+    #[expect(clippy::disallowed_methods, reason = "a test has no configuration")]
+    fn said<T: std::str::FromStr>(name: &str, usual: T) -> T {
+        std::env::var(name).ok().and_then(|said| said.parse().ok()).unwrap_or(usual)
+    }
+
+    /// How many times as much is done.
+    pub(crate) fn times() -> usize {
+        said("STOREFOLD_SOAK_TIMES", 1)
+    }
+
+    /// What the dice start from.
+    pub(crate) fn seed() -> u64 {
+        said("STOREFOLD_SOAK_SEED", 7)
+    }
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use event_store::{Filter, Position};
 use sqlx::postgres::PgPool;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::generations::{self, Generation};
@@ -13,6 +14,9 @@ use crate::read_model::ReadModel;
 
 /// How many events of the log a batch looks at.
 const BATCH: usize = 500;
+/// How long the checkpoint may stay behind while nothing of the log is for this read model. Whoever waits for a position waits
+/// that long at most.
+const LAZY: Duration = Duration::from_millis(50);
 /// How long to wait after something went wrong: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How often a process that does not lead looks whether it should.
@@ -65,17 +69,26 @@ async fn follow<M: ReadModel>(context: &Context) -> Result<std::convert::Infalli
         generation = live(&context.pool, name).await?;
     }
     let filter = Filter::categories(M::CATEGORIES.iter().copied());
+    let (mut seen, mut written) = (generation.checkpoint, Instant::now());
     loop {
-        let page = context.store.read_all(generation.checkpoint, &filter, BATCH).await?;
-        if let Some(to) = page.read_to.filter(|to| Some(*to) > generation.checkpoint) {
+        let page = context.store.read_all(seen, &filter, BATCH).await?;
+        seen = seen.max(page.read_to);
+        let is_due = !page.events.is_empty() || written.elapsed() >= LAZY;
+        if let Some(to) = seen.filter(|_| is_due && seen > generation.checkpoint) {
             let mut transaction = context.pool.begin().await?;
             batch::apply::<M>(&mut transaction, &generation, &page.events, to).await?;
             transaction.commit().await?;
-            generation.checkpoint = Some(to);
+            (generation.checkpoint, written) = (seen, Instant::now());
             context.moved.send_replace(());
         }
         if page.at_head {
-            context.store.changed(generation.checkpoint).await;
+            let changed = context.store.changed(seen);
+            if seen > generation.checkpoint {
+                // Either way there is something to do.
+                let _ = tokio::time::timeout_at(written + LAZY, changed).await;
+            } else {
+                changed.await;
+            }
         }
     }
 }

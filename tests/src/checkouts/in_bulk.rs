@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{assert_consistent, order, orders, receive, until_at_rest};
 use crate::history::{History, history};
 use crate::import::answers;
-use crate::support::{Database, Server};
+use crate::support::{Database, Server, soak};
 
 /// Places orders, so many at a time.
 pub(super) async fn place_all(server: &Server, at_once: usize, orders: Vec<Value>) {
@@ -79,10 +79,10 @@ async fn orders_that_share_a_sku_complete_side_by_side() {
 /// 64 buyers want the last 10 units of a SKU, one each: 10 get them, 54 are told so.
 #[tokio::test]
 async fn the_last_units_are_sold_once() {
-    last_units(100).await;
+    last_units(100 * soak::times()).await;
 }
 
-pub(super) async fn last_units(rounds: usize) {
+async fn last_units(rounds: usize) {
     let database = Database::create().await;
     let server = Server::start_with(&database, &["--fulfil"]).await;
     let skus: Vec<String> = (0..rounds).map(|round| format!("R{round:05}")).collect();

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::in_bulk::place_all;
 use super::{assert_consistent, order, orders, place, receive, state, until_at_rest};
-use crate::support::{Database, Server, until_so};
+use crate::support::{Database, Server, soak, until_so};
 
 /// Numbers that look random and are the same every time: Knuth's MMIX generator.
 struct Dice(u64);
@@ -39,12 +39,12 @@ const SETTINGS: [(&str, &str); 2] = [("STOREFOLD_GATEWAY_TIMEOUT", "1"), ("STORE
 
 #[tokio::test]
 async fn every_checkout_ends_well_whatever_fails() {
-    chaos(500, 12, 7).await;
+    chaos(500 * soak::times(), 12 * soak::times(), soak::seed()).await;
 }
 
 /// Trades so many orders while cards and answers fail, customers cancel, and the server is killed so many times, and looks at
 /// what is left.
-pub(super) async fn chaos(checkouts: usize, kills: usize, seed: u64) {
+async fn chaos(checkouts: usize, kills: usize, seed: u64) {
     let database = Database::create().await;
     let mut dice = Dice(seed);
     let mut server = Server::start_as(&database, &["--fulfil"], &SETTINGS).await;
@@ -107,10 +107,10 @@ pub(super) async fn chaos(checkouts: usize, kills: usize, seed: u64) {
 /// Timeouts that came due while no process ran fire when one starts, and each fires once.
 #[tokio::test]
 async fn pending_timeouts_outlive_a_restart_and_fire_once() {
-    timers(200).await;
+    timers(200 * soak::times()).await;
 }
 
-pub(super) async fn timers(pending: usize) {
+async fn timers(pending: usize) {
     let database = Database::create().await;
     let limit = [("STOREFOLD_CHECKOUT_PAYMENT_TIMEOUT", "4")];
     let server = Server::start_as(&database, &["--fulfil"], &limit).await;

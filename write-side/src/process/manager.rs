@@ -34,6 +34,8 @@ const LOOK_WHILE_BEHIND: Duration = Duration::from_secs(5);
 const OVERDUE: i64 = 1_000;
 /// How often a program that does not lead looks whether it should.
 const STANDBY: Duration = Duration::from_millis(500);
+/// How long the checkpoint may stay behind while nothing of the log is for this process.
+const LAZY: Duration = Duration::from_millis(100);
 /// How long to wait after something went wrong: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -178,22 +180,51 @@ async fn follow<C: Conduct>(conduct: &C, store: &dyn EventStore, book: &Book) ->
     prepare(conduct, store, book).await?;
     let filter = Filter::categories(C::Process::CATEGORIES.iter().copied());
     let mut checkpoint = book.checkpoint().await?;
+    let (mut seen, mut written) = (checkpoint, Instant::now());
     let mut overdue = Overdue { told: HashSet::new(), looked: Instant::now() };
     let mut is_noted = false;
     loop {
-        let page = store.read_all(checkpoint, &filter, PAGE).await?;
-        if let Some(to) = page.read_to.filter(|to| Some(*to) > checkpoint) {
-            take_page(conduct, book, page.events, checkpoint, to).await?;
-            checkpoint = Some(to);
+        let page = store.read_all(seen, &filter, PAGE).await?;
+        seen = seen.max(page.read_to);
+        let concerned = concerned(conduct, page.events)?;
+        let is_due = !concerned.is_empty() || written.elapsed() >= LAZY;
+        if let Some(to) = seen.filter(|_| is_due && seen > checkpoint) {
+            take_page(conduct, book, concerned, checkpoint, to).await?;
+            (checkpoint, written) = (seen, Instant::now());
         }
         if !std::mem::replace(&mut is_noted, true) {
             book.note(None).await?;
         }
         overdue.tell(conduct, book, page.at_head).await?;
         if page.at_head {
-            store.changed(checkpoint).await;
+            let changed = store.changed(seen);
+            if seen > checkpoint {
+                // Either way there is something to do.
+                let _ = tokio::time::timeout_at(written + LAZY, changed).await;
+            } else {
+                changed.await;
+            }
         }
     }
+}
+
+/// The events of a page that concern each instance, in order.
+type Concerned<C> = Vec<(IdOf<C>, Vec<Seen>)>;
+
+/// Finds out whom the events of a page concern. First come, first served: the instances stand in the order of their first
+/// event.
+fn concerned<C: Conduct>(conduct: &C, events: Vec<RecordedEvent>) -> Result<Concerned<C>, ManagerError> {
+    let (mut concerned, mut places) = (Concerned::<C>::new(), HashMap::<IdOf<C>, usize>::new());
+    for recorded in events {
+        let seen = see(recorded)?;
+        let Some(id) = C::Process::instance(&conduct.see(&seen)) else { continue };
+        let place = *places.entry(id).or_insert_with_key(|id| {
+            concerned.push((id.clone(), Vec::new()));
+            concerned.len() - 1
+        });
+        concerned[place].1.push(seen);
+    }
+    Ok(concerned)
 }
 
 /// Makes sure that this program may go on where the book ends, and tells what a program before it may not have got to.
@@ -271,23 +302,12 @@ async fn whole<T: Send + 'static>(
 async fn take_page<C: Conduct>(
     conduct: &C,
     book: &Book,
-    events: Vec<RecordedEvent>,
+    concerned: Concerned<C>,
     from: Option<Position>,
     to: Position,
 ) -> Result<(), ManagerError> {
-    // First come, first served: instances are taken in the order of their first event.
-    let (mut concerned, mut places) = (Vec::<(IdOf<C>, Vec<Seen>)>::new(), HashMap::<IdOf<C>, usize>::new());
-    let (started, count) = (Instant::now(), events.len());
-    for recorded in events {
-        let seen = see(recorded)?;
-        let Some(id) = C::Process::instance(&conduct.see(&seen)) else { continue };
-        let place = *places.entry(id).or_insert_with_key(|id| {
-            concerned.push((id.clone(), Vec::new()));
-            concerned.len() - 1
-        });
-        concerned[place].1.push(seen);
-    }
-    let ids: Vec<IdOf<C>> = places.into_keys().collect();
+    let started = Instant::now();
+    let ids: Vec<IdOf<C>> = concerned.iter().map(|(id, _)| id.clone()).collect();
     let mut known = if ids.is_empty() { HashMap::new() } else { book.load::<C::Process>(&ids).await? };
     let loaded = started.elapsed();
     let at_work = concerned.into_iter().map(|(id, events)| {
@@ -310,7 +330,7 @@ async fn take_page<C: Conduct>(
         Ok(is_turned.then_some(became))
     });
     let became = turned.await?.ok_or(ManagerError::NotLeading)?;
-    tracing::debug!(count, instances = became.len(), ?loaded, ?reacted, turned = ?started.elapsed(), "a page");
+    tracing::debug!(instances = became.len(), ?loaded, ?reacted, turned = ?started.elapsed(), "a page");
     for (id, instance) in &became {
         if let Some(Stop { event, why, untold: Some(envelope), .. }) =
             instance.as_ref().and_then(|it| it.parked.as_ref())
