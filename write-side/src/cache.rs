@@ -118,3 +118,60 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::ids::Quantity;
+    use domain::inventory::{Event, Received, Stock};
+    use event_store::Position;
+
+    use super::*;
+
+    fn received(units: i64) -> Vec<Event> {
+        vec![Received { quantity: Quantity::try_from(units).unwrap() }.into()]
+    }
+
+    fn appended(revision: u64, wrote: bool) -> Appended {
+        Appended { revision, position: Position::at(revision), wrote }
+    }
+
+    /// A stock whose events take about so many bytes.
+    fn stock(bytes: usize) -> Kept<Stock> {
+        let mut kept = Kept::nothing();
+        kept.follow(Uuid::from_u128(7), &received(3), bytes - BESIDE, &appended(0, true));
+        kept
+    }
+
+    fn stream(name: &str) -> StreamName {
+        StreamName::new(name).unwrap()
+    }
+
+    #[test]
+    fn what_was_surely_written_is_folded_in() {
+        let kept = stock(100);
+        assert_eq!((kept.loaded.revision, kept.loaded.state.on_hand), (Some(0), 3));
+        assert!(kept.may_know(Uuid::from_u128(7)) && !kept.may_know(Uuid::from_u128(8)));
+    }
+
+    #[test]
+    fn what_may_have_been_there_in_other_words_is_left_to_be_read() {
+        let mut kept = stock(100);
+        kept.follow(Uuid::from_u128(8), &received(5), 10, &appended(1, false));
+        assert_eq!((kept.loaded.revision, kept.loaded.state.on_hand), (Some(0), 3));
+    }
+
+    #[test]
+    fn who_was_not_used_for_longest_makes_room() {
+        let cache = Cache::new(250);
+        for name in ["stock-A", "stock-B"] {
+            cache.put(stream(name), stock(100));
+        }
+        let a = cache.take::<Stock>(&stream("stock-A")).unwrap();
+        cache.put(stream("stock-A"), a);
+        cache.put(stream("stock-C"), stock(100));
+        cache.put(stream("stock-D"), stock(251));
+        let is_kept = |name| cache.take::<Stock>(&stream(name)).is_some();
+        assert_eq!(["stock-A", "stock-B", "stock-C", "stock-D"].map(is_kept), [true, false, true, false]);
+        assert_eq!(cache.shelf.lock().unwrap().bytes, 0);
+    }
+}
