@@ -38,7 +38,7 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
         let (before, log, start) = (shop.cpu(postgres), shop.events().await?, Instant::now());
         let first = placed;
         shop.place(&mut placed, options.checkouts, None).await?;
-        shop.until_completed(placed).await?;
+        shop.until_completed().await?;
         let (seconds, count) = (start.elapsed().as_secs_f64(), (placed - first) as f64);
         let (cpu, events) = ((shop.cpu(postgres) - before) as f64 / count, (shop.events().await? - log) as f64 / count);
         let theirs = match theirs {
@@ -55,7 +55,7 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
         let began: i64 = shop.events().await?;
         let calm = (per_second / 2.0 * f64::from(options.seconds)) as u64;
         shop.place(&mut placed, calm.max(1), Some(per_second / 2.0)).await?;
-        shop.until_completed(placed).await?;
+        shop.until_completed().await?;
         waits.push(shop.wait_for_confirmation(began).await?);
     }
     shop.until_folded().await?;
@@ -132,18 +132,16 @@ impl Shop {
         Ok(())
     }
 
-    /// Waits until so many orders are completed, as the log has it.
-    async fn until_completed(&self, orders: u64) -> anyhow::Result<()> {
+    /// Waits until no checkout is left. What is asked is small however many there were.
+    async fn until_completed(&self) -> anyhow::Result<()> {
         let start = Instant::now();
-        loop {
-            let open = "select count(*) from log.events where type = 'OrderCompleted'";
-            let completed: i64 = sqlx::query_scalar(open).fetch_one(&self.pool).await?;
-            if completed.cast_unsigned() >= orders {
-                return Ok(());
-            }
-            anyhow::ensure!(start.elapsed() < PATIENCE, "{completed} of {orders} orders are completed");
+        let left = "select (select count(*) from process.instances) + (select count(*) from process.managers
+            where commit_position is distinct from (select max(position) from log.events))";
+        while sqlx::query_scalar::<_, i64>(left).fetch_one(&self.pool).await? > 0 {
+            anyhow::ensure!(start.elapsed() < PATIENCE, "some orders are not completed");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        Ok(())
     }
 
     /// Waits until every read model has folded the whole log.

@@ -31,6 +31,10 @@ use postgres::PrivatePostgres;
 use shop::Shop;
 use trade::Counter;
 
+/// A command makes and drops some hundred small things on one thread or another; the system's allocator is slow at that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     run(Cli::parse()).await.unwrap_or_else(|error| {
