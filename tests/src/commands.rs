@@ -192,8 +192,8 @@ async fn what_a_process_keeps_in_mind_is_asked_for_before_it_says_no() {
     assert_eq!(send(&one, path, &reserve, "reserve").await, (200, reserved));
     other.done("/v1/stock/A/receive", json!({ "quantity": 1 })).await;
     assert_eq!(send(&other, "/v1/stock/A/ship", &ship, "ship").await, (200, shipped));
-    let (status, problem) = send(&other, "/v1/stock/A/ship", &reserve, "reserve").await;
-    assert!((status, problem["type"].as_str()) != (200, None), "{problem}");
+    let (status, problem) = send(&one, path, &json!({ "order": order, "quantity": 2 }), "reserve").await;
+    assert_eq!((status, problem["type"].as_str()), (422, Some("/problems/key-reused")), "{problem}");
     let (_, stock) = status_and_json(one.get("/v1/stock/A").await).await;
     assert_eq!((&stock["state"]["on_hand"], &stock["revision"]), (&json!(11), &json!(4)));
 }
