@@ -7,6 +7,7 @@
 
 mod event;
 mod filter;
+pub mod kurrentdb;
 mod memory;
 mod metadata;
 mod port;
@@ -20,6 +21,7 @@ pub mod contract;
 
 pub use event::{EventType, InvalidEventType, NewEvent, RecordedEvent};
 pub use filter::Filter;
+pub use kurrentdb::KurrentEventStore;
 pub use memory::MemoryEventStore;
 pub use metadata::Metadata;
 pub use port::{
