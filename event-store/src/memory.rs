@@ -49,12 +49,12 @@ impl Log {
             return written.ok_or(AppendError::Conflict { stream, expected, actual });
         }
         let places = self.streams.entry(stream.clone()).or_default();
-        let mut appended = Appended { revision: 0, position: Position::at(0), wrote: true };
+        let mut appended = Appended { revision: 0, position: Position::at(0) };
         for event in events {
             let NewEvent { id, event_type, data, metadata } = event;
             let position = Position::at(self.events.len() as u64);
             let revision = places.len() as u64;
-            appended = Appended { revision, position, wrote: true };
+            appended = Appended { revision, position };
             places.push(self.events.len());
             let stream = stream.clone();
             let recorded_at = Utc::now();
@@ -69,7 +69,7 @@ impl Log {
         let there = places.get(..events.len())?;
         let same = there.iter().zip(events).all(|(&place, event)| self.events[place].id == event.id);
         let last = &self.events[*there.last()?];
-        same.then_some(Appended { revision: last.revision, position: last.position, wrote: false })
+        same.then_some(Appended { revision: last.revision, position: last.position })
     }
 }
 

@@ -71,9 +71,6 @@ pub struct Appended {
     pub revision: u64,
     /// The position of its last event.
     pub position: Position,
-    /// Whether this append wrote them, for certain. Otherwise the log had events of these ids there already, which may say
-    /// something else, or the adapter cannot tell.
-    pub wrote: bool,
 }
 
 /// Why an append did not happen, or is not known to have happened.

@@ -10,12 +10,13 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each crate of the workspace may know of the others. `tests` and `benches` may know all, as `storefold` does.
-const MAY_KNOW: [(&str, &[&str]); 5] = [
+const MAY_KNOW: [(&str, &[&str]); 6] = [
     ("domain", &[]),
     ("event-store", &[]),
     ("write-side", &["domain", "event-store"]),
     ("projections", &["domain", "event-store"]),
     ("read-api", &[]),
+    ("kurrentdb-server", &[]),
 ];
 const MAY_KNOW_ALL: [&str; 3] = ["storefold", "tests", "benches"];
 

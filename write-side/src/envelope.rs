@@ -1,6 +1,7 @@
 //! What comes with a command: who sent it, under which id, and what it presumes.
 
 use chrono::{DateTime, Utc};
+use domain::codec::Encoded;
 use event_store::{Expected, StreamName};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -45,10 +46,14 @@ impl Envelope {
         }
     }
 
-    /// The id of the event at `index` among those that the command decides. It follows from the command's id and
-    /// content, so that the same command appended again is recognised by the log, and another one is not.
-    pub(crate) fn event_id(&self, index: usize) -> Uuid {
-        Uuid::new_v5(&self.command_id, format!("{}/{index}", self.fingerprint).as_bytes())
+    /// The id of the event at `index` among those that the command decides. It follows from the command and from what the
+    /// event says. So the log recognises the same command when it is appended again, and events of the same ids are the
+    /// same events, whoever appended them: the same command that was decided elsewhere in another way is not taken for
+    /// them.
+    pub(crate) fn event_id(&self, index: usize, event: &Encoded) -> Uuid {
+        let Encoded { event_type, schema, data } = event;
+        let name = format!("{}/{index}/{event_type}/{schema}/", self.fingerprint);
+        Uuid::new_v5(&self.command_id, &[name.as_bytes(), data].concat())
     }
 }
 
@@ -110,12 +115,22 @@ mod tests {
     }
 
     #[test]
-    fn event_ids_follow_from_the_command() {
+    fn event_ids_follow_from_the_command_and_from_what_the_events_say() {
         let envelope = Envelope::new(Uuid::from_u128(7), "f".into(), DateTime::UNIX_EPOCH);
-        assert_eq!(envelope.event_id(0), envelope.clone().event_id(0));
-        assert_ne!(envelope.event_id(0), envelope.event_id(1));
+        let event = || Encoded { event_type: "Happened", schema: 1, data: b"{}".to_vec() };
+        let id = envelope.event_id(0, &event());
+        let later = Envelope { now: DateTime::UNIX_EPOCH + chrono::Days::new(1), ..envelope.clone() };
+        assert_eq!(id, later.event_id(0, &event()), "when a command is decided makes no difference");
         let other = Envelope { fingerprint: "g".into(), ..envelope.clone() };
-        assert_ne!(envelope.event_id(0), other.event_id(0));
+        for another in [
+            envelope.event_id(1, &event()),
+            envelope.event_id(0, &Encoded { data: b"[]".to_vec(), ..event() }),
+            envelope.event_id(0, &Encoded { schema: 2, ..event() }),
+            envelope.event_id(0, &Encoded { event_type: "Occurred", ..event() }),
+            other.event_id(0, &event()),
+        ] {
+            assert_ne!(id, another);
+        }
     }
 
     #[test]

@@ -325,7 +325,7 @@ fn to_store<E: domain::codec::StoredEvent>(
     envelope: &Envelope,
 ) -> Result<NewEvent, CodecError> {
     let encoded = event.encode()?;
-    let event_type = encoded.event_type;
+    let (id, event_type) = (envelope.event_id(index, &encoded), encoded.event_type);
     let metadata = Metadata {
         correlation_id: envelope.correlation_id,
         causation_id: envelope.causation_id,
@@ -338,7 +338,7 @@ fn to_store<E: domain::codec::StoredEvent>(
         occurred_at: envelope.now,
     };
     Ok(NewEvent {
-        id: envelope.event_id(index),
+        id,
         event_type: EventType::new(event_type)
             .map_err(|_| CodecError::UnknownType { event_type: event_type.to_owned() })?,
         data: encoded.data.into(),

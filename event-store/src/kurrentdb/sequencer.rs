@@ -35,13 +35,6 @@
 //!    answer is [`AppendError::Unknown`].
 //!
 //! (Only deletions undo this: a deleted stream can be begun anew. Nothing here deletes.)
-//!
-//! # Why no append is said to have written
-//!
-//! The server answers success for c = e and for c > e alike. So even the first copy of an append may be answered with
-//! success for what somebody else wrote under the same ids: the same command, carried out by another process at the same
-//! time, perhaps with another outcome. Nothing in the answer tells the two apart, so that [`Appended::wrote`] is never
-//! true here.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -369,7 +362,7 @@ impl Writer {
         }
         let is_there = there.iter().map(|(id, ..)| id).eq(append.events.iter().map(|event| &event.id));
         if let Some(&(_, revision, position)) = there.last().filter(|_| is_there) {
-            return Ok(Place::Taken(Appended { revision, position, wrote: false }));
+            return Ok(Place::Taken(Appended { revision, position }));
         }
         let seen = there.last().map(|&(_, revision, _)| revision);
         let is_taken = there.first().is_some_and(|&(_, revision, _)| revision == first);
@@ -398,7 +391,7 @@ impl Writer {
             Ok(written) => {
                 let position = written.current_position().and_then(convert::position);
                 return match (written.current_revision(), position) {
-                    (Some(revision), Some(position)) => Verdict::Success(Appended { revision, position, wrote: false }),
+                    (Some(revision), Some(position)) => Verdict::Success(Appended { revision, position }),
                     _ => Verdict::SuccessSomewhere,
                 };
             }

@@ -205,7 +205,7 @@ async fn settle(
             let count = job.append.events.len() as u64;
             (revision, next) = (revision + count, next + count);
             raise(head, Some(Position::at(next - 1)));
-            job.answer(Ok(Appended { revision: revision - 1, position: Position::at(next - 1), wrote: true }));
+            job.answer(Ok(Appended { revision: revision - 1, position: Position::at(next - 1) }));
         }
         return;
     }
@@ -298,11 +298,10 @@ impl Link {
         let same = ids.iter().eq(append.events.iter().map(|event| &event.id));
         let Some(last) = rows.last().filter(|_| same) else { return Ok(None) };
         let (revision, place): (i64, i64) = (last.try_get("revision")?, last.try_get("position")?);
-        Ok(u64::try_from(revision).ok().zip(position(place)).map(|(revision, position)| Appended {
-            revision,
-            position,
-            wrote: false,
-        }))
+        Ok(u64::try_from(revision)
+            .ok()
+            .zip(position(place))
+            .map(|(revision, position)| Appended { revision, position }))
     }
 }
 
