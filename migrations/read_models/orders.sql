@@ -14,7 +14,7 @@ create table orders (
     total_minor  bigint      not null,
     line_count   int         not null,
     units        bigint      not null,
-    -- When the last event that this row or its timeline shows was recorded.
+    -- When the last event that this row or its timeline shows was decided.
     changed_at   timestamptz not null,
     -- The revision of the order's own stream.
     revision     bigint      not null,

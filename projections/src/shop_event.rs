@@ -1,6 +1,6 @@
 //! The events of the shop as a fold takes them: decoded, with what the log knows about them.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, Utc};
 use domain::ids::OrderId;
 pub use domain::shop_event::{NotOfTheShop, ShopEvent};
 use event_store::RecordedEvent;
@@ -13,7 +13,7 @@ pub struct Happened {
     pub event: ShopEvent,
     /// Its place in its stream.
     pub revision: u64,
-    /// When the log took it.
+    /// When it was decided, to the microsecond. Not when the log took it: a log that is moved keeps its events and not that.
     pub at: DateTime<Utc>,
 }
 
@@ -33,8 +33,8 @@ pub enum Undecodable {
     /// It is none of the shop's, or of a newer release.
     #[error(transparent)]
     Event(#[from] NotOfTheShop),
-    /// The metadata does not say which schema the data has.
-    #[error("the metadata does not say which schema the data has")]
+    /// The metadata does not say which schema the data has, or when the event was decided.
+    #[error("the metadata does not say which schema the data has, or when the event was decided")]
     Metadata(#[source] serde_json::Error),
 }
 
@@ -43,13 +43,15 @@ pub enum Undecodable {
 /// # Errors
 /// [`Undecodable`], when it was written by another program or a newer release.
 pub fn decode(recorded: &RecordedEvent) -> Result<Happened, Undecodable> {
-    /// The one field of the metadata that decoding needs.
+    /// What of the metadata is needed.
     #[derive(Deserialize)]
-    struct Schema {
+    #[serde(rename_all = "camelCase")]
+    struct Known {
         schema: u32,
+        occurred_at: DateTime<Utc>,
     }
-    let Schema { schema } = serde_json::from_slice(&recorded.metadata).map_err(Undecodable::Metadata)?;
+    let Known { schema, occurred_at } = serde_json::from_slice(&recorded.metadata).map_err(Undecodable::Metadata)?;
     let (stream, event_type) = (&recorded.stream, recorded.event_type.as_str());
     let event = ShopEvent::decode(stream.category(), stream.id(), event_type, schema, &recorded.data)?;
-    Ok(Happened { event, revision: recorded.revision, at: recorded.recorded_at })
+    Ok(Happened { event, revision: recorded.revision, at: occurred_at.trunc_subsecs(6) })
 }

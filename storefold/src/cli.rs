@@ -32,7 +32,7 @@ pub(crate) struct SettingFlags {
     /// Use this Postgres instead of a private one. Other users can see flags: prefer DATABASE_URL.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) database_url: Option<String>,
-    /// Keep the log here instead of in the database: postgres://… or memory:. Prefer EVENT_STORE_URL.
+    /// Keep the log here instead of in the database: postgres://…, esdb://… or memory:. Prefer EVENT_STORE_URL.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) event_store_url: Option<String>,
     /// How log lines look [default: text on a terminal, else json].

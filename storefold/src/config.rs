@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use config::{File, FileFormat, Map, Source, Value};
+use event_store::kurrentdb;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, SeqAccess, Visitor};
 use sqlx::postgres::PgConnectOptions;
@@ -77,6 +78,8 @@ pub(crate) struct Gateway {
 pub(crate) enum EventStore {
     /// In the Postgres database with this URL, or `None`: beside the read models.
     Postgres(Option<SecretString>),
+    /// In KurrentDB, which was EventStoreDB, with this connection string.
+    Kurrent(SecretString),
     /// In memory, gone with the process: for trying things out.
     Memory,
 }
@@ -122,9 +125,11 @@ pub(crate) enum ConfigError {
     Invalid { origin: String, source: config::ConfigError },
     #[error("{key} is no Postgres URL (postgres://user:password@host:port/database)")]
     DatabaseUrl { key: &'static str, source: sqlx::Error },
-    #[error("this build has no adapter for {scheme}:// yet; leave event_store_url unset to keep the log in Postgres")]
-    NoAdapter { scheme: String },
-    #[error("event_store_url starts with {scheme:?}; what is known is postgres://… and memory:")]
+    #[error("the URL of the log is none that KurrentDB's clients understand, such as esdb://node:2113?tls=true")]
+    ConnectionString(#[source] kurrentdb::ConnectError),
+    #[error(
+        "the URL of the log starts with {scheme:?}; what is known is postgres://…, esdb://…, kurrentdb://… and memory:"
+    )]
     UnknownEventStore { scheme: String },
     #[error(
         "listen = {listen} would let everybody on the network command the shop: there are no tokens yet. Listen on a \
@@ -255,6 +260,7 @@ impl Config {
     fn values(&self) -> [Option<String>; SETTINGS.len()] {
         let event_store = match &self.event_store {
             EventStore::Postgres(url) => url.as_ref().map(masked),
+            EventStore::Kurrent(url) => Some(kurrentdb::masked(url.expose_secret()).unwrap_or(MASK.to_owned())),
             EventStore::Memory => Some("memory:".to_owned()),
         };
         let roles: Vec<String> = self.roles.0.iter().map(quoted).collect();
@@ -307,7 +313,10 @@ impl EventStore {
                 Ok(Self::Postgres(Some(url)))
             }
             "memory" => Ok(Self::Memory),
-            "esdb" | "esdb+discover" | "kurrentdb" | "kurrentdb+discover" => Err(ConfigError::NoAdapter { scheme }),
+            "esdb" | "esdb+discover" | "kurrentdb" | "kurrentdb+discover" => {
+                kurrentdb::masked(url.expose_secret()).map_err(ConfigError::ConnectionString)?;
+                Ok(Self::Kurrent(url))
+            }
             _ => Err(ConfigError::UnknownEventStore { scheme }),
         }
     }
@@ -736,7 +745,11 @@ mod tests {
         let at = |url: &str| load("", &[("EVENT_STORE_URL", url)], SettingFlags::default());
         assert!(matches!(at("memory:").unwrap().event_store, EventStore::Memory));
         assert!(matches!(at("postgres://db/log").unwrap().event_store, EventStore::Postgres(Some(_))));
-        assert!(told(at("esdb+discover://cluster:2113")).contains("no adapter for esdb+discover://"));
+        for url in ["esdb+discover://cluster:2113", "kurrentdb://admin:changeit@a:2113,b:2113?tls=true"] {
+            assert!(matches!(at(url).unwrap().event_store, EventStore::Kurrent(_)));
+        }
+        let wrong = told(at("esdb://admin:hunter2@cluster:port"));
+        assert!(wrong.contains("KurrentDB") && !wrong.contains("hunter2"), "{wrong}");
         assert!(told(at("mysql://db/log")).contains("\"mysql\""));
     }
 

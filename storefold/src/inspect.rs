@@ -59,7 +59,7 @@ struct Process {
 #[derive(Debug, Serialize)]
 struct Lag {
     position: Option<Position>,
-    /// Events of the log that were not seen yet, those of other categories included.
+    /// Events of the log that were not seen yet, those of other categories included; null where the log cannot tell.
     lag_events: Option<u64>,
     /// Seconds since it last moved, where it is behind.
     lag_seconds: i64,
@@ -69,7 +69,7 @@ impl Lag {
     fn of(shop: &Shop, head: Option<Position>, position: Option<Position>, moved_at: DateTime<Utc>) -> Self {
         Self {
             position,
-            lag_events: shop.store.events_between(position, head),
+            lag_events: if position == head { Some(0) } else { shop.store.events_between(position, head) },
             lag_seconds: if position == head { 0 } else { (Utc::now() - moved_at).num_seconds() },
         }
     }

@@ -37,6 +37,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    // There are two such libraries in here, so that TLS does not know by itself which one to take. One that was installed
+    // before would do as well.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     run(Cli::parse()).await.unwrap_or_else(|error| {
         // With everything behind it, on one line, and without a backtrace: it is for whoever typed the command.
         let told = writeln!(io::stderr(), "error: {error:#}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
-use event_store::{EventStore, MemoryEventStore, PostgresEventStore};
+use event_store::{EventStore, KurrentEventStore, MemoryEventStore, PostgresEventStore};
 use projections::runtime;
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -187,6 +187,10 @@ async fn open_log(config: &Config, database: &PgConnectOptions) -> anyhow::Resul
     let options = match &config.event_store {
         config::EventStore::Postgres(None) => database.clone(),
         config::EventStore::Postgres(Some(url)) => PgConnectOptions::from_str(url.expose_secret())?,
+        config::EventStore::Kurrent(url) => {
+            let opened = KurrentEventStore::connect(url.expose_secret()).await;
+            return Ok(opened.context("the log cannot be reached; check EVENT_STORE_URL")?);
+        }
         config::EventStore::Memory => {
             tracing::warn!("the log is in memory: everything is gone when this process ends");
             return Ok(Arc::new(MemoryEventStore::new()));

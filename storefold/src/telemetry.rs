@@ -24,9 +24,9 @@ pub(crate) enum TelemetryError {
 pub(crate) fn init(config: &Config) -> Result<(), TelemetryError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
-    // What Postgres merely notices, such as a schema that is there already, is no news. Said first, so that it can be
-    // overruled.
-    let filter = &format!("sqlx::postgres::notice=warn,{}", config.log_filter);
+    // What Postgres merely notices, such as a schema that is there already, is no news. KurrentDB's client says of each
+    // failure what the log's adapter deals with or passes on. Said first, so that they can be overruled.
+    let filter = &format!("sqlx::postgres::notice=warn,kurrentdb=off,{}", config.log_filter);
     let filter = EnvFilter::try_new(filter)
         .map_err(|source| TelemetryError::Filter { filter: config.log_filter.clone(), source })?;
     let terminal = io::stderr().is_terminal();

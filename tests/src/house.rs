@@ -12,7 +12,8 @@ use serde_json::Value;
 /// What each crate of the workspace may know of the others. `tests` and `benches` may know all, as `storefold` does.
 const MAY_KNOW: [(&str, &[&str]); 6] = [
     ("domain", &[]),
-    ("event-store", &[]),
+    // For its tests.
+    ("event-store", &["kurrentdb-server"]),
     ("write-side", &["domain", "event-store"]),
     ("projections", &["domain", "event-store"]),
     ("read-api", &[]),

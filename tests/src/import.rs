@@ -88,7 +88,7 @@ async fn an_import_killed_anywhere_goes_on_where_it_was() {
     // Killed at a third and at two thirds of the lines.
     for part in [1, 2] {
         let mut child = database.command(&["import", "--log", "error", path(&file)]).spawn().unwrap();
-        while log_length_or_none(&database).await < whole * part / 3 {
+        while database.log_length_or_none().await < whole * part / 3 {
             assert!(child.try_wait().unwrap().is_none(), "the import ended before it could be killed");
             tokio::task::yield_now().await;
         }
@@ -102,11 +102,6 @@ async fn an_import_killed_anywhere_goes_on_where_it_was() {
     assert_eq!(database.number("select count(*) - count(distinct id) from log.events").await, 0);
     let gaps = "select count(*) from (select count(*) - 1 - max(revision) as gap from log.events group by stream) s where gap <> 0";
     assert_eq!(database.number(gaps).await, 0);
-}
-
-/// The length of a log whose table may not be there yet.
-async fn log_length_or_none(database: &Database) -> i64 {
-    sqlx::query_scalar("select count(*) from log.events").fetch_one(&database.pool).await.unwrap_or(0)
 }
 
 #[tokio::test]

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -25,10 +27,13 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// A database of a test's own, on the server that `DATABASE_URL` names.
+/// A database of a test's own, on the server that `DATABASE_URL` names. The log is in there too, or in a KurrentDB of the
+/// test's own: all tests run with either.
 pub(crate) struct Database {
     pub(crate) url: String,
     pub(crate) pool: PgPool,
+    /// The KurrentDB that has the log.
+    pub(crate) kurrentdb: Option<KurrentDb>,
 }
 
 impl Database {
@@ -42,17 +47,32 @@ impl Database {
         let options = options.database(&name);
         let url = options.to_url_lossy().to_string();
         let pool = PgPoolOptions::new().max_connections(2).connect_lazy_with(options);
-        Self { url, pool }
+        let kurrentdb = match log_is_in_kurrentdb() {
+            true => Some(KurrentDb::start(&pool).await),
+            false => None,
+        };
+        Self { url, pool, kurrentdb }
     }
 
-    /// The answer of a query that gives one number.
+    /// The answer of a query that gives one number. It may ask for `log.events`, wherever the log is.
     pub(crate) async fn number(&self, sql: &'static str) -> i64 {
+        if let Some(kurrentdb) = &self.kurrentdb {
+            kurrentdb.mirror(&self.pool).await;
+        }
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
 
     /// How many events the log has.
     pub(crate) async fn log_length(&self) -> i64 {
         self.number("select count(*) from log.events").await
+    }
+
+    /// How many events a log has whose table may not be there yet.
+    pub(crate) async fn log_length_or_none(&self) -> i64 {
+        match &self.kurrentdb {
+            Some(kurrentdb) => kurrentdb.server.log().records().len() as i64,
+            None => sqlx::query_scalar("select count(*) from log.events").fetch_one(&self.pool).await.unwrap_or(0),
+        }
     }
 
     /// A command of the binary on this database.
@@ -63,6 +83,9 @@ impl Database {
             .env("DATABASE_URL", &self.url)
             .env_remove("EVENT_STORE_URL")
             .env("STOREFOLD_LOG_FORMAT", "text");
+        if let Some(kurrentdb) = &self.kurrentdb {
+            command.env("EVENT_STORE_URL", kurrentdb.server.url());
+        }
         // Whatever configuration lies where the tests are run is none of theirs.
         command.current_dir(std::env::temp_dir()).kill_on_drop(true);
         command
@@ -79,6 +102,71 @@ impl Database {
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {}\n{complaint}", output.status);
         String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+/// Whether the log is in KurrentDB in this run.
+#[expect(clippy::disallowed_methods, reason = "./test says by the environment which log is tested")]
+fn log_is_in_kurrentdb() -> bool {
+    match std::env::var("STOREFOLD_TEST_LOG").as_deref() {
+        Ok("kurrentdb") => true,
+        Ok("postgres") | Err(_) => false,
+        Ok(other) => panic!("STOREFOLD_TEST_LOG = {other:?}; there are postgres and kurrentdb"),
+    }
+}
+
+/// A KurrentDB of a test's own: a server of its protocol, on a thread of its own. Its events are mirrored to the table
+/// `log.events` of the test's database, so that a test can ask for them as it would were the log in there.
+pub(crate) struct KurrentDb {
+    pub(crate) server: Arc<kurrentdb_server::Server>,
+    /// How many events were mirrored.
+    mirrored: tokio::sync::Mutex<usize>,
+    /// Ends the server's thread when it is dropped.
+    _end: tokio::sync::oneshot::Sender<()>,
+}
+
+impl KurrentDb {
+    async fn start(pool: &PgPool) -> Self {
+        pool.execute(
+            "create schema log;
+            create table log.events (position bigint primary key, stream text, revision bigint, id uuid, type text,
+                recorded_at timestamptz)",
+        )
+        .await
+        .unwrap();
+        let (started, starts) = tokio::sync::oneshot::channel();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let server = kurrentdb_server::Server::start(kurrentdb_server::Settings::default()).await.unwrap();
+                let _ = started.send(Arc::new(server));
+                // Ends with an error when the sender is dropped.
+                let _ = ended.await;
+            });
+        });
+        Self { server: starts.await.unwrap(), mirrored: tokio::sync::Mutex::default(), _end: end }
+    }
+
+    async fn mirror(&self, pool: &PgPool) {
+        let mut mirrored = self.mirrored.lock().await;
+        let records = self.server.log().records_from(*mirrored);
+        let (mut positions, mut streams, mut revisions) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ids, mut types, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        for record in &records {
+            positions.push(i64::try_from(record.position.commit).unwrap());
+            streams.push(record.stream.to_string());
+            revisions.push(i64::try_from(record.revision).unwrap());
+            ids.push(record.event.id);
+            types.push(record.event.event_type.clone());
+            times.push(DateTime::<Utc>::from(record.created));
+        }
+        let insert = "insert into log.events
+            select * from unnest($1::bigint[], $2::text[], $3::bigint[], $4::uuid[], $5::text[], $6::timestamptz[])";
+        let insert =
+            sqlx::query(insert).bind(positions).bind(streams).bind(revisions).bind(ids).bind(types).bind(times);
+        insert.execute(pool).await.unwrap();
+        *mirrored += records.len();
     }
 }
 

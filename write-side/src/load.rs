@@ -78,16 +78,16 @@ pub enum Until {
     Now,
     /// Up to and with this revision.
     Revision(u64),
-    /// Up to and with what was recorded at this time.
+    /// Up to and with what was decided at this time.
     Time(DateTime<Utc>),
 }
 
 impl Until {
-    fn includes(self, event: &RecordedEvent) -> bool {
+    fn includes<E>(self, past: &Past<E>) -> bool {
         match self {
             Self::Now => true,
-            Self::Revision(revision) => event.revision <= revision,
-            Self::Time(time) => event.recorded_at <= time,
+            Self::Revision(revision) => past.recorded.revision <= revision,
+            Self::Time(time) => past.metadata.occurred_at <= time,
         }
     }
 }
@@ -124,10 +124,10 @@ impl<D: Decider> Loaded<D> {
             let from = self.revision.map_or(0, |revision| revision + 1);
             let page = store.read_stream(stream, Some(from), Direction::Forwards, PAGE).await?;
             for recorded in page.events {
-                if !until.includes(&recorded) {
+                let past = decode::<D::Event>(recorded)?;
+                if !until.includes(&past) {
                     return Ok(self);
                 }
-                let past = decode::<D::Event>(recorded)?;
                 visit(&past);
                 self.state = D::evolve(self.state, &past.event);
                 self.revision = Some(past.recorded.revision);

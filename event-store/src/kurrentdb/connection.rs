@@ -72,6 +72,46 @@ pub(super) fn settings(connection_string: &str) -> Result<Settings, ConnectError
     Ok(Settings { client: parse(&text)?, credentials: credentials(connection_string)? })
 }
 
+/// A connection string that can be shown: checked, without its password, and with those options only that are known to be
+/// no secret.
+///
+/// # Errors
+/// [`ConnectError::ConnectionString`].
+pub fn masked(connection_string: &str) -> Result<String, ConnectError> {
+    settings(connection_string)?;
+    let (scheme, rest) = connection_string.split_once("://").unwrap_or_default();
+    let (hosts, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (user, hosts) = hosts.rsplit_once('@').unwrap_or(("", hosts));
+    let user = match user.split(':').next() {
+        Some(name) if !name.is_empty() => format!("{name}:********@"),
+        _ => String::new(),
+    };
+    let is_open = |pair: &&str| {
+        let key = pair.split('=').next().unwrap_or_default().to_lowercase();
+        OPEN_OPTIONS.contains(&key.as_str())
+    };
+    let query = query.split('&').filter(is_open).collect::<Vec<_>>().join("&");
+    let mark = if query.is_empty() { "" } else { "?" };
+    Ok(format!("{scheme}://{user}{}{mark}{query}", hosts.trim_end_matches('/')))
+}
+
+/// The options of a connection string that are no secret, in lower case.
+const OPEN_OPTIONS: [&str; 13] = [
+    "tls",
+    "tlsverifycert",
+    "tlscafile",
+    "usercertfile",
+    "userkeyfile",
+    "nodepreference",
+    "maxdiscoverattempts",
+    "discoveryinterval",
+    "gossiptimeout",
+    "keepaliveinterval",
+    "keepalivetimeout",
+    "defaultdeadline",
+    "connectionname",
+];
+
 /// The user and the password in a connection string, decoded.
 fn credentials(connection_string: &str) -> Result<Option<Credentials>, ConnectError> {
     let hosts = connection_string.split_once("://").map_or("", |(_, rest)| rest);
@@ -358,6 +398,17 @@ mod tests {
         assert!(settings.client.is_tls_certificate_verification_enabled());
         assert_eq!(settings.credentials, Some(Credentials::new("admin".to_owned(), "p@ss:/".to_owned())));
         assert_eq!(super::settings("esdb://node").unwrap().credentials, None);
+    }
+
+    #[test]
+    fn a_connection_string_is_shown_without_secrets() {
+        let shown = |text: &str| masked(text).unwrap();
+        assert_eq!(
+            shown("esdb+discover://admin:p%40ss%3A%2F@a:1,b:2/?tls=true&tlsCaFile=/ca.pem&password=p%40ss"),
+            "esdb+discover://admin:********@a:1,b:2?tls=true&tlsCaFile=/ca.pem"
+        );
+        assert_eq!(shown("kurrentdb://node"), "kurrentdb://node");
+        assert!(masked("esdb://admin:secret@").is_err());
     }
 
     #[test]

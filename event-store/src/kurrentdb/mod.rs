@@ -21,7 +21,7 @@ use crate::port::check_limits;
 use crate::{
     AllPage, Append, AppendError, Appended, Direction, EventStore, Filter, Position, ReadError, StreamName, StreamPage,
 };
-pub use connection::ConnectError;
+pub use connection::{ConnectError, masked};
 use connection::{Connection, Task};
 use read::{Reader, Tail};
 use sequencer::Job;

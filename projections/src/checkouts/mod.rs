@@ -52,7 +52,7 @@ pub struct Checkouts;
 
 impl ReadModel for Checkouts {
     const NAME: &'static str = "checkouts";
-    const VERSION: i32 = 1;
+    const VERSION: i32 = 2;
     const CATEGORIES: &'static [&'static str] =
         &[Order::CATEGORY, Payment::CATEGORY, Shipment::CATEGORY, Supervision::CATEGORY];
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/checkouts.sql");

@@ -63,7 +63,7 @@ pub struct Customers;
 
 impl ReadModel for Customers {
     const NAME: &'static str = "customers";
-    const VERSION: i32 = 2;
+    const VERSION: i32 = 3;
     const CATEGORIES: &'static [&'static str] = &[Customer::CATEGORY, Order::CATEGORY, Payment::CATEGORY];
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/customers.sql");
     const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/customers.keys.sql");

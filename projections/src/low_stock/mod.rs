@@ -37,7 +37,7 @@ pub struct LowStock;
 
 impl ReadModel for LowStock {
     const NAME: &'static str = "low_stock";
-    const VERSION: i32 = 1;
+    const VERSION: i32 = 2;
     const CATEGORIES: &'static [&'static str] = &[Stock::CATEGORY];
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/low_stock.sql");
     const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/low_stock.keys.sql");

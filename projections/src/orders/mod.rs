@@ -91,7 +91,7 @@ pub struct Orders;
 
 impl ReadModel for Orders {
     const NAME: &'static str = "orders";
-    const VERSION: i32 = 2;
+    const VERSION: i32 = 3;
     const CATEGORIES: &'static [&'static str] =
         &[Order::CATEGORY, Payment::CATEGORY, Shipment::CATEGORY, Supervision::CATEGORY];
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/orders.sql");

@@ -80,7 +80,7 @@ pub struct PaymentsLedger;
 
 impl ReadModel for PaymentsLedger {
     const NAME: &'static str = "payments_ledger";
-    const VERSION: i32 = 1;
+    const VERSION: i32 = 2;
     const CATEGORIES: &'static [&'static str] = &[Payment::CATEGORY];
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/payments_ledger.sql");
     const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/payments_ledger.keys.sql");

@@ -42,7 +42,7 @@ pub struct Products;
 
 impl ReadModel for Products {
     const NAME: &'static str = "products";
-    const VERSION: i32 = 2;
+    const VERSION: i32 = 3;
     const CATEGORIES: &'static [&'static str] = &[Product::CATEGORY, Stock::CATEGORY];
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/products.sql");
     const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/products.keys.sql");

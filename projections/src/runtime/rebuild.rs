@@ -81,7 +81,7 @@ pub(super) async fn rebuild<M: ReadModel>(
     progress(Progress { phase: Phase::Loading, events, of: None });
     let (mut shadow, rows) = load::<M>(&mut claim, &tables, checkpoint).await?;
     drop(tables);
-    catch_up::<M>(context, &mut claim, &mut shadow, progress).await?;
+    catch_up::<M>(context, &mut claim, &mut shadow, events, progress).await?;
     progress(Progress { phase: Phase::Switching, events, of: None });
     loop {
         match switch::<M>(context, &mut claim, &shadow).await {
@@ -89,7 +89,7 @@ pub(super) async fn rebuild<M: ReadModel>(
                 tracing::info!("a long query holds the views; letting it go first");
                 tokio::time::sleep(GIVE_WAY).await;
                 // Committed on its own, so that the next attempt has little to fold while it holds the projector.
-                catch_up::<M>(context, &mut claim, &mut shadow, progress).await?;
+                catch_up::<M>(context, &mut claim, &mut shadow, events, progress).await?;
             }
             other => break other?,
         }
@@ -153,24 +153,27 @@ async fn load<M: ReadModel>(
     Ok((shadow, rows))
 }
 
-/// Folds what has happened meanwhile, as the live projector would, until the shadow is close to the head.
+/// Folds what has happened meanwhile, as the live projector would, until the shadow is close to the head. So many events
+/// were `folded` before.
 async fn catch_up<M: ReadModel>(
     context: &Context,
     connection: &mut PgConnection,
     shadow: &mut Generation,
+    mut folded: u64,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<(), ProjectionError> {
     let filter = Filter::categories(M::CATEGORIES.iter().copied());
     for _ in 0..CLOSE.1 {
         let page = context.store.read_all(shadow.checkpoint, &filter, PAGE).await?;
-        let behind = context.store.events_between(shadow.checkpoint, page.read_to).unwrap_or(0);
+        let behind = page.events.len() as u64;
+        folded += behind;
         if let Some(to) = page.read_to.filter(|to| Some(*to) > shadow.checkpoint) {
             let mut transaction = connection.begin().await?;
             batch::apply::<M>(&mut transaction, shadow, &page.events, to).await?;
             transaction.commit().await?;
             shadow.checkpoint = Some(to);
         }
-        let events = context.store.events_between(None, shadow.checkpoint).unwrap_or(0);
+        let events = context.store.events_between(None, shadow.checkpoint).unwrap_or(folded);
         progress(Progress { phase: Phase::CatchingUp, events, of: None });
         if page.at_head && behind <= CLOSE.0 {
             break;

@@ -27,7 +27,7 @@ impl fmt::Display for Endpoint {
 pub enum Wait {
     /// So long.
     For(Duration),
-    /// Until [`Faults::release`].
+    /// Until [`Faults::release`] or [`Faults::dismiss`].
     Release,
 }
 
@@ -102,9 +102,10 @@ struct Shared {
     told: Mutex<Told>,
     /// How many are still to happen.
     pending: watch::Sender<usize>,
-    /// How many requests wait for [`Faults::release`].
+    /// How many requests wait for [`Faults::release`] or [`Faults::dismiss`].
     held: watch::Sender<usize>,
-    released: watch::Sender<()>,
+    /// Tells those that are held to go on, or not to.
+    released: watch::Sender<Held>,
     /// What is to happen to each open subscription.
     interruption: watch::Sender<Option<Interruption>>,
 }
@@ -116,6 +117,8 @@ struct Told {
     subscriptions: VecDeque<SubscriptionFault>,
     /// How many connections are to be closed as soon as they are made.
     connections: usize,
+    /// How many appends are let through before all are held.
+    gate: Option<usize>,
 }
 
 impl Told {
@@ -130,7 +133,7 @@ impl Default for Faults {
             told: Mutex::default(),
             pending: watch::Sender::new(0),
             held: watch::Sender::new(0),
-            released: watch::Sender::new(()),
+            released: watch::Sender::new(Held::GoOn),
             interruption: watch::Sender::new(None),
         }))
     }
@@ -162,9 +165,22 @@ impl Faults {
         self.0.interruption.send_replace(Some(interruption));
     }
 
-    /// Lets the requests go on that are held now, and only those.
+    /// Lets so many more appends through that meet no other fault, and holds all that come after them before they are
+    /// written, until [`Faults::release`] or [`Faults::dismiss`] opens the gate.
+    pub fn shut_gate_after(&self, appends: usize) {
+        self.change(|told| told.gate = Some(appends));
+    }
+
+    /// Lets the requests go on that are held now, and only those. Opens the gate.
     pub fn release(&self) {
-        self.0.released.send_replace(());
+        self.change(|told| told.gate = None);
+        self.0.released.send_replace(Held::GoOn);
+    }
+
+    /// Has the requests that are held now come to nothing: what was not written is not. Opens the gate.
+    pub fn dismiss(&self) {
+        self.change(|told| told.gate = None);
+        self.0.released.send_replace(Held::Dismissed);
     }
 
     /// Takes back what was told and has not happened.
@@ -183,7 +199,15 @@ impl Faults {
     }
 
     pub(crate) fn append(&self) -> Option<AppendFault> {
-        self.change(|told| told.appends.pop_front())
+        self.change(|told| match &mut told.gate {
+            _ if !told.appends.is_empty() => told.appends.pop_front(),
+            Some(0) => Some(AppendFault::DelayCommit(Wait::Release)),
+            Some(open_for) => {
+                *open_for -= 1;
+                None
+            }
+            None => None,
+        })
     }
 
     pub(crate) fn read(&self) -> Option<ReadFault> {
@@ -207,14 +231,18 @@ impl Faults {
         self.0.interruption.subscribe()
     }
 
-    pub(crate) async fn wait(&self, wait: Wait) {
+    pub(crate) async fn wait(&self, wait: Wait) -> Held {
         match wait {
-            Wait::For(time) => tokio::time::sleep(time).await,
+            Wait::For(time) => {
+                tokio::time::sleep(time).await;
+                Held::GoOn
+            }
             Wait::Release => {
                 let mut released = self.0.released.subscribe();
-                let _held = Held::new(&self.0.held);
+                let _waiting = Waiting::new(&self.0.held);
                 // The sender lives in `self`.
                 let _ = released.changed().await;
+                *released.borrow()
             }
         }
     }
@@ -232,17 +260,24 @@ impl Faults {
     }
 }
 
-/// A request that is held, for as long as anybody waits for it.
-struct Held<'a>(&'a watch::Sender<usize>);
+/// What becomes of a request that was held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    GoOn,
+    Dismissed,
+}
 
-impl<'a> Held<'a> {
+/// A request that is held, for as long as anybody waits for it.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
     fn new(count: &'a watch::Sender<usize>) -> Self {
         count.send_modify(|held| *held += 1);
         Self(count)
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|held| *held -= 1);
     }

@@ -238,6 +238,11 @@ impl Log {
         self.state().records.clone()
     }
 
+    /// The records from this one on, in the order of [`Self::records`].
+    pub fn records_from(&self, first: usize) -> Vec<Arc<Record>> {
+        self.state().records.get(first..).unwrap_or_default().to_vec()
+    }
+
     /// The position of the last record; `None` when there is none.
     pub fn head(&self) -> Option<Position> {
         *self.head.borrow()

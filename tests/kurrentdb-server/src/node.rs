@@ -6,7 +6,7 @@ use futures::future::{BoxFuture, FutureExt, ready};
 use tonic::{Code, Request, Status};
 
 use crate::connection::Connection;
-use crate::faults::{AppendFault, Endpoint, Faults};
+use crate::faults::{AppendFault, Endpoint, Faults, Held};
 use crate::log::{Committed, Log, Rejected};
 use crate::{Member, Settings, status};
 
@@ -63,9 +63,15 @@ impl Node {
                 Answer::TimedOut
             }
             Some(AppendFault::DelayCommit(wait)) => {
+                let connection = connection.clone();
                 let late = tokio::spawn(async move {
-                    faults.wait(wait).await;
-                    Answer::of(change(&log))
+                    match faults.wait(wait).await {
+                        Held::GoOn => Answer::of(change(&log)),
+                        Held::Dismissed => {
+                            connection.cut();
+                            Answer::Cut
+                        }
+                    }
                 });
                 return late.map(|answer| answer.unwrap_or(Answer::TimedOut)).boxed();
             }

@@ -8,10 +8,10 @@
 //!        | slow TIME | not-ready | not-leader HOST:PORT    [TIMES]
 //! interrupt end | fail | cut | silence | fall-behind
 //! connect close [TIMES]
-//! release | clear | cut | freeze | thaw | stop | restart
+//! gate APPENDS | release | dismiss | clear | cut | freeze | thaw | stop | restart
 //! ```
 //!
-//! A time is a number with `ms` or `s`; a wait is a time, or `held` until `release`. Without a number of times it is once.
+//! A time is a number with `ms` or `s`; a wait is a time, or `held` until `release` or `dismiss`. Without a number of times it is once.
 
 use std::io;
 use std::str::FromStr;
@@ -32,8 +32,12 @@ pub enum Order {
     Connect(usize),
     /// All open subscriptions are interrupted.
     Interrupt(Interruption),
+    /// Appends are held, after so many more.
+    Gate(usize),
     /// What is held goes on.
     Release,
+    /// What is held comes to nothing.
+    Dismiss,
     /// Faults that have not happened do not happen.
     Clear,
     /// All connections are cut.
@@ -72,7 +76,9 @@ impl Order {
             Self::Subscribe(fault, times) => faults.next_subscriptions(times, fault),
             Self::Connect(times) => faults.next_connections(times),
             Self::Interrupt(interruption) => faults.interrupt_subscriptions(interruption),
+            Self::Gate(appends) => faults.shut_gate_after(appends),
             Self::Release => faults.release(),
+            Self::Dismiss => faults.dismiss(),
             Self::Clear => faults.clear(),
             Self::Cut => server.cut_connections(),
             Self::Freeze => server.freeze(),
@@ -101,7 +107,9 @@ impl FromStr for Order {
                 let word = words.next("an interruption")?;
                 Self::Interrupt(interruption(word).ok_or_else(|| unknown(word, "interruption"))?)
             }
+            "gate" => Self::Gate(words.number()?.try_into().unwrap_or(usize::MAX)),
             "release" => Self::Release,
+            "dismiss" => Self::Dismiss,
             "clear" => Self::Clear,
             "cut" => Self::Cut,
             "freeze" => Self::Freeze,

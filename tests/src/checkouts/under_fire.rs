@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -158,16 +158,25 @@ async fn another_process_takes_over_when_the_leader_dies() {
     assert_consistent(&database).await;
 }
 
-/// Where a crash comes: before anything happens in a table of the database.
-struct Gate<'a> {
-    database: &'a Database,
-    /// Keeps the gate shut.
-    keeper: sqlx::pool::PoolConnection<sqlx::Postgres>,
+/// Where a crash comes: before an event is written, or before anything happens in a table of the database.
+enum Gate<'a> {
+    Postgres {
+        database: &'a Database,
+        /// Keeps the gate shut.
+        keeper: sqlx::pool::PoolConnection<sqlx::Postgres>,
+    },
+    KurrentDb(&'a kurrentdb_server::Faults),
 }
+
+/// The trigger before an event is written.
+const APPEND: &str = "insert on log.events";
 
 impl<'a> Gate<'a> {
     /// A gate before whatever the trigger is for.
     async fn before(database: &'a Database, trigger: &str) -> Self {
+        if let Some(kurrentdb) = database.kurrentdb.as_ref().filter(|_| trigger == APPEND) {
+            return Self::KurrentDb(kurrentdb.server.faults());
+        }
         for sql in [
             "create sequence steps",
             "create table gate (open_until bigint not null)",
@@ -181,19 +190,27 @@ impl<'a> Gate<'a> {
         ] {
             sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&database.pool).await.unwrap();
         }
-        Self { database, keeper: database.pool.acquire().await.unwrap() }
+        Self::Postgres { database, keeper: database.pool.acquire().await.unwrap() }
     }
 
     /// Lets so many more steps through.
     async fn shut_after(&mut self, steps: i64) {
-        sqlx::query("select pg_advisory_lock(4242)").execute(&mut *self.keeper).await.unwrap();
-        let update = "update gate set open_until = (select last_value from steps) + $1";
-        sqlx::query(update).bind(steps).execute(&self.database.pool).await.unwrap();
+        match self {
+            Self::Postgres { database, keeper } => {
+                sqlx::query("select pg_advisory_lock(4242)").execute(&mut **keeper).await.unwrap();
+                let update = "update gate set open_until = (select last_value from steps) + $1";
+                sqlx::query(update).bind(steps).execute(&database.pool).await.unwrap();
+            }
+            Self::KurrentDb(faults) => faults.shut_gate_after(steps as usize),
+        }
     }
 
     /// Whether somebody waits at the gate.
     async fn is_reached(&self) -> bool {
-        self.database.number(Self::WAITING).await > 0
+        match self {
+            Self::Postgres { database, .. } => database.number(Self::WAITING).await > 0,
+            Self::KurrentDb(faults) => faults.holds(1).now_or_never().is_some(),
+        }
     }
 
     const WAITING: &'static str = "select count(*) from pg_locks where locktype = 'advisory' and not granted
@@ -201,13 +218,19 @@ impl<'a> Gate<'a> {
 
     /// Opens the gate. Who waits at it is let through, or turned away: a statement under way may outlive its program or not.
     async fn open(&mut self, let_through: bool) {
-        sqlx::query("update gate set open_until = 9223372036854775807").execute(&self.database.pool).await.unwrap();
+        let (database, keeper) = match self {
+            Self::Postgres { database, keeper } => (&database.pool, keeper),
+            Self::KurrentDb(faults) if let_through => return faults.release(),
+            Self::KurrentDb(faults) => return faults.dismiss(),
+        };
+        sqlx::query("update gate set open_until = 9223372036854775807").execute(database).await.unwrap();
         if !let_through {
             let turn_away = Self::WAITING.replace("count(*)", "pg_terminate_backend(pid)");
-            sqlx::query(sqlx::AssertSqlSafe(turn_away)).execute(&self.database.pool).await.unwrap();
-            until_so(async || !self.is_reached().await).await;
+            sqlx::query(sqlx::AssertSqlSafe(turn_away)).execute(database).await.unwrap();
+            let waiting = async || sqlx::query_scalar::<_, i64>(Self::WAITING).fetch_one(database).await.unwrap();
+            until_so(async || waiting().await == 0).await;
         }
-        sqlx::query("select pg_advisory_unlock(4242)").execute(&mut *self.keeper).await.unwrap();
+        sqlx::query("select pg_advisory_unlock(4242)").execute(&mut **keeper).await.unwrap();
     }
 }
 
@@ -222,7 +245,7 @@ async fn crash_before_each_step(card: &str, trigger: &str, least: i64) {
         receive(&server, "TEA", 2).await;
         until_at_rest(&database).await;
         // That the order is placed is let through.
-        gate.shut_after(steps + i64::from(trigger.contains("log.events"))).await;
+        gate.shut_after(steps + i64::from(trigger == APPEND)).await;
         let order = place(&server, card, &[("TEA", 2)]).await;
         let has_ended = async || {
             let status = state(&server, &format!("order/{order}")).await["status"].clone();
@@ -251,12 +274,12 @@ async fn crash_before_each_step(card: &str, trigger: &str, least: i64) {
 
 #[tokio::test]
 async fn a_crash_before_any_event_of_a_checkout_changes_nothing() {
-    crash_before_each_step("tok_lost_answer", "insert on log.events", 10).await;
+    crash_before_each_step("tok_lost_answer", APPEND, 10).await;
 }
 
 #[tokio::test]
 async fn a_crash_before_any_event_of_a_declined_checkout_changes_nothing() {
-    crash_before_each_step("tok_declined", "insert on log.events", 4).await;
+    crash_before_each_step("tok_declined", APPEND, 4).await;
 }
 
 #[tokio::test]

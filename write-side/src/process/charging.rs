@@ -222,7 +222,7 @@ async fn asked(office: &Office, payment: PaymentId, call: &Call) -> Result<Optio
             if asks {
                 return Ok(Some(Asked {
                     event_id: recorded.id,
-                    at: recorded.recorded_at,
+                    at: metadata.occurred_at,
                     correlation_id: metadata.correlation_id,
                     traceparent: metadata.traceparent,
                 }));

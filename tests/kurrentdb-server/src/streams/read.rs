@@ -60,7 +60,9 @@ pub(crate) async fn read(
     match &fault {
         Some(ReadFault::NotLeader(leader)) => return Err(status::not_leader(leader)),
         Some(ReadFault::NotReady) => return Err(status::not_ready()),
-        Some(ReadFault::Delay(wait)) => node.faults.wait(*wait).await,
+        Some(ReadFault::Delay(wait)) => {
+            node.faults.wait(*wait).await;
+        }
         Some(ReadFault::CutAfter(_) | ReadFault::Slow(_)) | None => {}
     }
     let responses = responses(&node.log, request, count)?;

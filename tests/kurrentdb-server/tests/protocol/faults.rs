@@ -62,6 +62,25 @@ async fn an_append_lands_after_its_deadline() {
 }
 
 #[tokio::test]
+async fn appends_are_held_at_a_gate_and_written_or_not() {
+    let server = server().await;
+    for written in [true, false] {
+        let client = client(&server);
+        let before = server.log().records().len();
+        let append = async || client.append_to_stream("s", &AppendToStreamOptions::default(), event()).await;
+        server.faults().shut_gate_after(1);
+        append().await.unwrap();
+        let (held, ()) = tokio::join!(append(), async {
+            server.faults().holds(1).await;
+            assert_eq!(server.log().records().len(), before + 1);
+            if written { server.faults().release() } else { server.faults().dismiss() }
+        });
+        assert_eq!(held.is_ok(), written, "{held:?}");
+        assert_eq!(server.log().records().len(), before + 1 + usize::from(written));
+    }
+}
+
+#[tokio::test]
 async fn an_append_is_answered_after_its_deadline() {
     let server = server().await;
     let client = client(&server);
