@@ -75,6 +75,7 @@ checks! {
     a_heavy_log_is_read_in_bounded_pages,
     rivals_for_one_revision_have_one_winner,
     concurrent_appends_leave_no_gap,
+    appends_in_order_stand_in_order,
     a_conflict_does_not_harm_its_neighbours,
     a_subscription_catches_up_then_goes_live,
     a_reader_beside_writers_misses_nothing,
@@ -91,7 +92,7 @@ macro_rules! ensure {
 
 /// What was appended reads back byte for byte, from the stream and from the whole log.
 pub async fn an_appended_event_reads_back_as_it_was(store: Store) -> Verdict {
-    let stream = a_stream("contract");
+    let (stream, start) = (a_stream("contract"), store.head().await.map_err(broken)?);
     let event = NewEvent {
         id: Uuid::now_v7(),
         event_type: kind("Contract/Ünïcode happened"),
@@ -103,7 +104,7 @@ pub async fn an_appended_event_reads_back_as_it_was(store: Store) -> Verdict {
     ensure!(read.len() == 1, "one event was appended, {} came back", read.len());
     for found in [
         &read[0],
-        all_after(&store, None, &Filter::all())
+        all_after(&store, start, &Filter::all())
             .await?
             .iter()
             .find(|e| e.id == event.id)
@@ -223,6 +224,43 @@ pub async fn an_append_past_the_limits_is_refused(store: Store) -> Verdict {
     let mut fits = events(1);
     fits[0].data = Bytes::from(format!("\"{}\"", "x".repeat(MAX_APPEND_BYTES - 200)));
     append(&store, &stream, Expected::Any, fits).await.map(drop)
+}
+
+/// Appends in order stand in the whole log as they were given, whatever their streams; behind one that fails there is none.
+pub async fn appends_in_order_stand_in_order(store: Store) -> Verdict {
+    let start = store.head().await.map_err(broken)?;
+    let (one, other, third) = (a_stream("contract"), a_stream("contract"), a_stream("contract"));
+    let next =
+        |stream: &StreamName, expected, count| Append { stream: stream.clone(), expected, events: events(count) };
+    let appends = vec![
+        next(&one, Expected::NoStream, 2),
+        next(&other, Expected::NoStream, 1),
+        next(&one, Expected::Exact(1), 1),
+        next(&one, Expected::Exact(2), 3),
+        next(&other, Expected::Exact(0), 2),
+    ];
+    let ids: Vec<_> = appends.iter().flat_map(|append| &append.events).map(|event| event.id).collect();
+    let appended = store.append_in_order(appends).await.map_err(broken)?;
+    let revisions: Vec<_> = appended.iter().map(|appended| appended.revision).collect();
+    ensure!(revisions == [1, 0, 2, 5, 2], "the last revisions are {revisions:?}");
+    ensure!(appended.is_sorted_by(|a, b| a.position < b.position), "the positions are out of order: {appended:?}");
+    let found = all_after(&store, start, &Filter::all()).await?;
+    let ours: Vec<_> = found.iter().filter(|event| ids.contains(&event.id)).collect();
+    ensure!(ours.iter().map(|event| event.id).eq(ids), "the log has them in another order");
+    ensure!(ours.last().map(|event| event.position) == appended.last().map(|last| last.position), "another position");
+
+    let torn = vec![
+        next(&one, Expected::Exact(5), 1),
+        next(&third, Expected::Exact(7), 1),
+        next(&other, Expected::Exact(2), 1),
+    ];
+    match store.append_in_order(torn).await {
+        Err(AppendError::Conflict { stream, actual: None, .. }) if stream == third => {}
+        answer => return Err(Broken(format!("the second of three appends is a conflict: {answer:?}"))),
+    }
+    ensure!(read(&store, &other).await?.len() == 3, "an append behind one that failed was written");
+    ensure!(read(&store, &third).await?.is_empty(), "an append that failed was written");
+    Ok(())
 }
 
 /// Pages of a stream cover it exactly, in both directions and from any revision.

@@ -175,6 +175,22 @@ pub trait EventStore: Send + Sync + 'static {
     /// [`AppendError`].
     async fn append(&self, append: Append) -> Result<Appended, AppendError>;
 
+    /// Appends to several streams in just this order: each append stands behind the one before it in the whole log, and
+    /// when one fails, none behind it is written. Those before it may be written all the same.
+    ///
+    /// Appends that are made one beside the other have no order among streams. This is for who copies a log. An append that
+    /// was made before may be a conflict here.
+    ///
+    /// # Errors
+    /// [`AppendError`] of the first append that fails.
+    async fn append_in_order(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
+        let mut appended = Vec::with_capacity(appends.len());
+        for append in appends {
+            appended.push(self.append(append).await?);
+        }
+        Ok(appended)
+    }
+
     /// Reads at most `limit` events of a stream, from the revision `from` on (that one included); `None` is the
     /// beginning, or, backwards, the end.
     ///

@@ -70,6 +70,10 @@ pub(crate) enum Command {
     Retry(Retry),
     /// Print the events of a stream.
     Stream(Stream),
+    /// Copy every event of one log into another, in order, and verify the copy. Interrupted, it goes on when it is run again.
+    CopyLog(CopyLog),
+    /// Hold a log against what storefold expects of one, a line a check.
+    CheckStore(CheckStore),
     /// Print the effective configuration, secrets masked, with where each value comes from.
     Config,
     /// Print a schema that clients build on.
@@ -184,6 +188,37 @@ pub(crate) struct Stream {
     #[arg(long)]
     pub(crate) backwards: bool,
     /// Print an event a line, as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which log to copy, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct CopyLog {
+    /// The log to copy: postgres://…, esdb://…, or `postgres:` for the one in the configured or private database.
+    #[arg(value_name = "FROM")]
+    pub(crate) from: String,
+    /// The log to copy it into: an empty one, or one that was begun before.
+    #[arg(value_name = "TO")]
+    pub(crate) to: String,
+    /// Then have the read models and processes in the configured database go on from the copy. Stop every storefold first.
+    #[arg(long = "move")]
+    pub(crate) move_places: bool,
+    /// Print what was copied as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show no progress.
+    #[arg(long)]
+    pub(crate) no_progress: bool,
+}
+
+/// Which log to check.
+#[derive(Debug, Args)]
+pub(crate) struct CheckStore {
+    /// The log: postgres://…, esdb://…, memory:, or `postgres:` for the one in the configured or private database.
+    #[arg(value_name = "URL")]
+    pub(crate) url: String,
+    /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -304,8 +304,12 @@ impl Gateway {
 }
 
 impl EventStore {
-    fn at(url: Option<SecretString>) -> Result<Self, ConfigError> {
-        let Some(url) = url else { return Ok(Self::Postgres(None)) };
+    /// The log with this URL. None, as `postgres:` alone, is the one beside the read models.
+    ///
+    /// # Errors
+    /// When it is no URL of a log.
+    pub(crate) fn at(url: Option<SecretString>) -> Result<Self, ConfigError> {
+        let Some(url) = url.filter(|url| url.expose_secret() != "postgres:") else { return Ok(Self::Postgres(None)) };
         let scheme = url.expose_secret().split(':').next().unwrap_or_default().to_owned();
         match scheme.as_str() {
             "postgres" | "postgresql" => {

@@ -2,12 +2,15 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod check_store;
 mod cli;
 mod config;
+mod copy_log;
 mod data_dir;
 mod demo;
 mod import;
 mod inspect;
+mod logs;
 mod postgres;
 mod rebuild;
 mod serve;
@@ -68,6 +71,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Retry(wanted) => with_shop(&config, async |shop| inspect::retry(shop, &wanted).await).await?,
         Command::Stream(wanted) => with_shop(&config, async |shop| inspect::stream(shop, &wanted).await).await?,
         Command::Demo => with_shop(&config, bring_demo).await?,
+        Command::CopyLog(wanted) => copy_log::run(&config, &wanted, signals::stop()?).await?,
+        Command::CheckStore(wanted) => return check_store::run(&config, &wanted).await,
         Command::Config => print(&config.to_toml())?,
         Command::Schema { schema } => print(&text_of(schema)?)?,
         Command::Postgres { throw_away } => run_postgres(&config, throw_away).await?,

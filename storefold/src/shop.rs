@@ -1,26 +1,23 @@
 //! The composition root: what a process works with, opened once and closed in order.
 
-use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use async_trait::async_trait;
-use event_store::{EventStore, KurrentEventStore, MemoryEventStore, PostgresEventStore};
+use event_store::EventStore;
 use projections::runtime;
-use secrecy::ExposeSecret as _;
+use projections::runtime::followed::{self, Landmark};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use write_side::{Executor, Registry, process, registry};
 
-use crate::config::{self, Config};
-use crate::postgres::PrivatePostgres;
+use crate::config::Config;
+use crate::logs::{self, Database};
 
-/// How long a start waits for a database that is not there yet.
-const CONNECT: Duration = Duration::from_secs(10);
+/// How often it is looked whether there is something in a new log, at most.
+const NOTE: Duration = Duration::from_millis(200);
 
 /// How long what panicked rests.
 const RESTART: Duration = Duration::from_secs(5);
@@ -35,8 +32,7 @@ pub(crate) struct Shop {
     pub(crate) projections: runtime::Context,
     /// Executes commands against the log. One for all of this process, so that its commands know of each other.
     executor: Executor,
-    /// The private Postgres, where no other is configured.
-    postgres: Option<PrivatePostgres>,
+    database: Database,
 }
 
 impl Shop {
@@ -45,20 +41,14 @@ impl Shop {
     /// # Errors
     /// What is missing, and what to do about it.
     pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
-        let postgres = match &config.database_url {
-            Some(_) => None,
-            None => Some(PrivatePostgres::start(&config.data_dir, config.postgres_bin_dir.as_deref()).await?),
-        };
-        let opened = Self::connect(config, postgres.as_ref()).await;
-        match opened {
+        let database = Database::open(config).await?;
+        match Self::connect(config, &database.options).await {
             Ok((store, read_pool, projections)) => {
                 let executor = Executor::new(store.clone());
-                Ok(Self { store, read_pool, projections, executor, postgres })
+                Ok(Self { store, read_pool, projections, executor, database })
             }
             Err(error) => {
-                if let Some(postgres) = postgres {
-                    postgres.stop().await?;
-                }
+                database.close().await?;
                 Err(error)
             }
         }
@@ -66,35 +56,22 @@ impl Shop {
 
     async fn connect(
         config: &Config,
-        postgres: Option<&PrivatePostgres>,
+        options: &PgConnectOptions,
     ) -> anyhow::Result<(Arc<dyn EventStore>, PgPool, runtime::Context)> {
-        let url = match (&config.database_url, postgres) {
-            (Some(url), _) => url.expose_secret().to_owned(),
-            (None, Some(postgres)) => postgres.url(),
-            (None, None) => bail!("no database is configured"),
-        };
-        let options = PgConnectOptions::from_str(&url).context("DATABASE_URL is not a postgres:// URL")?;
-        let unreachable = "the database cannot be reached; check DATABASE_URL, or leave it out to have a private one";
-        answers(&options).await.context(unreachable)?;
         let pools = async {
             let limited = options.clone().application_name("storefold").options([("statement_timeout", "30s")]);
             let read_pool = PgPoolOptions::new()
                 .max_connections(16)
-                .acquire_timeout(CONNECT)
+                .acquire_timeout(logs::CONNECT)
                 .test_before_acquire(false)
                 .connect_with(limited)
                 .await?;
-            Ok::<_, sqlx::Error>((read_pool, runtime::pool(&options).await?))
+            Ok::<_, sqlx::Error>((read_pool, runtime::pool(options).await?))
         };
-        let (read_pool, projection_pool) = pools.await.context(unreachable)?;
-        runtime::migrate(&projection_pool)
-            .await
-            .context("the schema of the read models cannot be brought up to date")?;
-        process::migrator()
-            .run(&projection_pool)
-            .await
-            .context("the schema of the processes cannot be brought up to date")?;
-        let store = open_log(config, &options).await?;
+        let (read_pool, projection_pool) = pools.await.context(logs::UNREACHABLE)?;
+        prepare(&projection_pool).await?;
+        let store = logs::open(&config.event_store, Some(options)).await?;
+        followed::check(&*store, &projection_pool).await?;
         let projections =
             runtime::Context { store: store.clone(), pool: projection_pool, moved: watch::Sender::new(()) };
         Ok((store, read_pool, projections))
@@ -113,6 +90,7 @@ impl Shop {
     /// Starts every projector. They end when `stop` says so.
     pub(crate) fn project(&self, stop: &watch::Receiver<bool>) -> JoinSet<()> {
         let mut projectors = JoinSet::new();
+        projectors.spawn(note_the_log(self.projections.clone(), stop.clone()));
         for model in projections::read_models() {
             let (context, stop) = (self.projections.clone(), stop.clone());
             let name = model.name();
@@ -129,39 +107,44 @@ impl Shop {
     /// # Errors
     /// When the private Postgres does not stop.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
-        let Self { store, read_pool, projections, executor, postgres } = self;
+        let Self { store, read_pool, projections, executor, database } = self;
+        // If this was the first time that there was something in it.
+        if let Err(error) = followed::check(&*store, &projections.pool).await {
+            tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "which log was followed is not noted");
+        }
         drop((store, executor));
         read_pool.close().await;
         projections.pool.close().await;
         drop(projections);
-        match postgres {
-            Some(postgres) => Ok(postgres.stop().await?),
-            None => Ok(()),
-        }
+        database.close().await
     }
 }
 
-/// Waits until a database answers, and says why it does not: a pool would only say that it timed out.
-async fn answers(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
-    let give_up = Instant::now() + CONNECT;
-    loop {
-        let connected = tokio::time::timeout_at(give_up, options.connect()).await;
-        match connected.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
-            Ok(connection) => return connection.close().await,
-            // A server that starts refuses connections, or says so; anything else will not get better.
-            Err(error) if Instant::now() >= give_up || !may_pass(&error) => return Err(error),
-            Err(error) => tracing::info!(%error, "the database does not answer yet; waiting"),
+/// Notes which log is followed as soon as there is something in it.
+async fn note_the_log(context: runtime::Context, mut stop: watch::Receiver<bool>) {
+    let noted = async {
+        while !matches!(Landmark::followed(&context.pool).await, Ok(Some(_))) {
+            if let Err(error) = followed::check(&*context.store, &context.pool).await {
+                tracing::debug!(%error, "which log is followed could not be noted; trying again");
+            }
+            context.store.changed(None).await;
+            // A log that has something in it says so at once, also when the database does not take the note.
+            tokio::time::sleep(NOTE).await;
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    tokio::select! {
+        () = noted => {}
+        _ = stop.wait_for(|stop| *stop) => {}
     }
 }
 
-fn may_pass(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) => true,
-        sqlx::Error::Database(answer) => answer.code().is_some_and(|code| code.starts_with("57P")),
-        _ => false,
-    }
+/// Brings the schemas of the read models and of the processes up to date.
+///
+/// # Errors
+/// When the database refuses, or was migrated by a newer release.
+pub(crate) async fn prepare(pool: &PgPool) -> anyhow::Result<()> {
+    runtime::migrate(pool).await.context("the schema of the read models cannot be brought up to date")?;
+    process::migrator().run(pool).await.context("the schema of the processes cannot be brought up to date")
 }
 
 /// Runs something that ends when `stop` says so, and runs it again should it panic: a fault in one of them is no reason to
@@ -180,28 +163,6 @@ where
             return;
         }
     }
-}
-
-/// Opens the log that the configuration names.
-async fn open_log(config: &Config, database: &PgConnectOptions) -> anyhow::Result<Arc<dyn EventStore>> {
-    let options = match &config.event_store {
-        config::EventStore::Postgres(None) => database.clone(),
-        config::EventStore::Postgres(Some(url)) => PgConnectOptions::from_str(url.expose_secret())?,
-        config::EventStore::Kurrent(url) => {
-            let opened = KurrentEventStore::connect(url.expose_secret()).await;
-            return Ok(opened.context("the log cannot be reached; check EVENT_STORE_URL")?);
-        }
-        config::EventStore::Memory => {
-            tracing::warn!("the log is in memory: everything is gone when this process ends");
-            return Ok(Arc::new(MemoryEventStore::new()));
-        }
-    };
-    answers(&options).await.context("the log's database cannot be reached; check EVENT_STORE_URL")?;
-    let options = options.application_name("storefold log reader");
-    let pool = PgPoolOptions::new().max_connections(24).acquire_timeout(CONNECT).test_before_acquire(false);
-    let pool = pool.connect_with(options).await.context("the log's database cannot be reached")?;
-    PostgresEventStore::migrate(&pool).await.context("the schema of the log cannot be brought up to date")?;
-    Ok(PostgresEventStore::open(pool).await.context("the log cannot be read")?)
 }
 
 /// The log's head, as the read API asks for it.

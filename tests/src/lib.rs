@@ -10,5 +10,6 @@ mod docs;
 mod history;
 mod house;
 mod import;
+mod moving;
 mod read_models;
 mod support;

@@ -38,6 +38,15 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) async fn create() -> Self {
+        let mut database = Self::create_with_its_log().await;
+        if log_is_in_kurrentdb() {
+            database.kurrentdb = Some(KurrentDb::beside(&database.pool).await);
+        }
+        database
+    }
+
+    /// A database with the log in it, in every run.
+    pub(crate) async fn create_with_its_log() -> Self {
         #[expect(clippy::disallowed_methods, reason = "./test says where its Postgres is by the environment")]
         let server = std::env::var("DATABASE_URL").expect("DATABASE_URL names no Postgres: run the tests with ./test");
         let options: PgConnectOptions = server.parse().unwrap();
@@ -47,16 +56,12 @@ impl Database {
         let options = options.database(&name);
         let url = options.to_url_lossy().to_string();
         let pool = PgPoolOptions::new().max_connections(2).connect_lazy_with(options);
-        let kurrentdb = match log_is_in_kurrentdb() {
-            true => Some(KurrentDb::start(&pool).await),
-            false => None,
-        };
-        Self { url, pool, kurrentdb }
+        Self { url, pool, kurrentdb: None }
     }
 
     /// The answer of a query that gives one number. It may ask for `log.events`, wherever the log is.
     pub(crate) async fn number(&self, sql: &'static str) -> i64 {
-        if let Some(kurrentdb) = &self.kurrentdb {
+        if let Some(kurrentdb) = self.kurrentdb.as_ref().filter(|_| sql.contains("log.events")) {
             kurrentdb.mirror(&self.pool).await;
         }
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
@@ -70,7 +75,7 @@ impl Database {
     /// How many events a log has whose table may not be there yet.
     pub(crate) async fn log_length_or_none(&self) -> i64 {
         match &self.kurrentdb {
-            Some(kurrentdb) => kurrentdb.server.log().records().len() as i64,
+            Some(kurrentdb) => kurrentdb.length() as i64,
             None => sqlx::query_scalar("select count(*) from log.events").fetch_one(&self.pool).await.unwrap_or(0),
         }
     }
@@ -84,7 +89,7 @@ impl Database {
             .env_remove("EVENT_STORE_URL")
             .env("STOREFOLD_LOG_FORMAT", "text");
         if let Some(kurrentdb) = &self.kurrentdb {
-            command.env("EVENT_STORE_URL", kurrentdb.server.url());
+            command.env("EVENT_STORE_URL", kurrentdb.url());
         }
         // Whatever configuration lies where the tests are run is none of theirs.
         command.current_dir(std::env::temp_dir()).kill_on_drop(true);
@@ -126,7 +131,8 @@ pub(crate) struct KurrentDb {
 }
 
 impl KurrentDb {
-    async fn start(pool: &PgPool) -> Self {
+    /// One whose events can be asked for in a database.
+    async fn beside(pool: &PgPool) -> Self {
         pool.execute(
             "create schema log;
             create table log.events (position bigint primary key, stream text, revision bigint, id uuid, type text,
@@ -134,6 +140,11 @@ impl KurrentDb {
         )
         .await
         .unwrap();
+        Self::alone().await
+    }
+
+    /// One that is empty.
+    pub(crate) async fn alone() -> Self {
         let (started, starts) = tokio::sync::oneshot::channel();
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
         std::thread::spawn(move || {
@@ -146,6 +157,16 @@ impl KurrentDb {
             });
         });
         Self { server: starts.await.unwrap(), mirrored: tokio::sync::Mutex::default(), _end: end }
+    }
+
+    /// What a client connects with.
+    pub(crate) fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// How many events it has.
+    pub(crate) fn length(&self) -> usize {
+        self.server.log().records().len()
     }
 
     async fn mirror(&self, pool: &PgPool) {

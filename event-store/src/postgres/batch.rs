@@ -38,11 +38,6 @@ impl Entry {
         }
     }
 
-    /// How many events it has.
-    pub(super) fn events(&self) -> usize {
-        self.jobs.iter().map(|job| job.append.events.len()).sum()
-    }
-
     fn take(&mut self, job: Job) {
         self.revision = self.revision.map(|revision| revision.saturating_add(job.append.events.len() as u64));
         self.jobs.push(job);

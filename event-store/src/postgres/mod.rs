@@ -95,6 +95,16 @@ impl EventStore for PostgresEventStore {
         answer.await.map_err(|_| gone())?
     }
 
+    async fn append_in_order(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError> {
+        appends.iter().try_for_each(check_limits)?;
+        let options = self.pool.connect_options().as_ref().clone();
+        // In a task of its own: who hangs up does not leave half a transaction behind.
+        let written = tokio::spawn(async move { sequencer::write_in_order(options, &appends).await });
+        let written = written.await.map_err(|error| AppendError::Unknown(Arc::new(error)))??;
+        raise(&self.head, written.last().map(|last| last.position));
+        Ok(written)
+    }
+
     async fn read_stream(
         &self,
         stream: &StreamName,

@@ -11,13 +11,13 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSeverity};
-use sqlx::{ConnectOptions, Row};
+use sqlx::{ConnectOptions, Connection as _, Row};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::batch::{self, Entry};
 use super::{position, raise};
-use crate::{Append, AppendError, Appended, NewEvent, Position, StreamName};
+use crate::{Append, AppendError, Appended, Expected, NewEvent, Position, StreamName};
 
 /// For how long a broken connection is mended before the waiting appends fail.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,16 +59,7 @@ pub(super) async fn run(
     mut jobs: mpsc::Receiver<Job>,
     head: watch::Sender<Option<Position>>,
 ) {
-    // The plans in here must not depend on how full the table was when they were made.
-    let options = options.application_name("storefold log").options([
-        ("enable_seqscan", "off"),
-        ("plan_cache_mode", "force_generic_plan"),
-        ("jit", "off"),
-        // Whatever the database's defaults are: each statement in log.append has to see what was committed before it.
-        ("default_transaction_isolation", "read committed"),
-        // The server gives up before this side does, so that no batch waits for the lock when nobody waits for it.
-        ("statement_timeout", "25s"),
-    ]);
+    let options = for_appends(options);
     let mut idle: Vec<Link> =
         (0..LANES).map(|_| Link { options: options.clone(), connection: None, doubts: 0 }).collect();
     let mut lanes = FuturesUnordered::new();
@@ -116,6 +107,73 @@ pub(super) async fn run(
             }
             else => return,
         }
+    }
+}
+
+/// The options of a connection that appends.
+fn for_appends(options: PgConnectOptions) -> PgConnectOptions {
+    // The plans in here must not depend on how full the table was when they were made.
+    options.application_name("storefold log").options([
+        ("enable_seqscan", "off"),
+        ("plan_cache_mode", "force_generic_plan"),
+        ("jit", "off"),
+        // Whatever the database's defaults are: each statement in log.append has to see what was committed before it.
+        ("default_transaction_isolation", "read committed"),
+        // The server gives up before this side does, so that no batch waits for the lock when nobody waits for it.
+        ("statement_timeout", "25s"),
+    ])
+}
+
+/// Appends in just this order, in one transaction on a connection of its own: all or nothing.
+pub(super) async fn write_in_order(
+    options: PgConnectOptions,
+    appends: &[Append],
+) -> Result<Vec<Appended>, AppendError> {
+    let unavailable = |error: sqlx::Error| AppendError::Unavailable(Arc::new(error));
+    let mut connection = for_appends(options).connect().await.map_err(unavailable)?;
+    let mut transaction = connection.begin().await.map_err(unavailable)?;
+    let mut written = Vec::with_capacity(appends.len());
+    for wave in waves(appends).into_iter().filter(|wave| !wave.is_empty()) {
+        let pieces: Vec<Piece> = wave.iter().map(Piece::of_append).collect();
+        let outcomes = append(&mut transaction, true, &pieces).await.map_err(unavailable)?;
+        for (append, outcome) in wave.iter().zip(outcomes) {
+            let Some(first) = outcome.first_position else {
+                let (stream, expected) = (append.stream.clone(), append.expected);
+                return Err(AppendError::Conflict { stream, expected, actual: outcome.last_revision });
+            };
+            let further = append.events.len() as u64 - 1;
+            let revision = outcome.last_revision.map_or(0, |last| last + 1) + further;
+            written.push(Appended { revision, position: Position::at(first + further) });
+        }
+    }
+    transaction.commit().await.map_err(|error| AppendError::Unknown(Arc::new(error)))?;
+    // What was asked for is done, however the connection ends.
+    let _ = connection.close().await;
+    Ok(written)
+}
+
+/// Appends in stretches in which each stream occurs once, as `log.append` takes them.
+fn waves(appends: &[Append]) -> Vec<&[Append]> {
+    let (mut waves, mut begin, mut streams) = (Vec::new(), 0, HashSet::new());
+    for (place, append) in appends.iter().enumerate() {
+        if !streams.insert(&append.stream) {
+            waves.push(&appends[begin..place]);
+            begin = place;
+            streams = HashSet::from([&append.stream]);
+        }
+    }
+    waves.push(&appends[begin..]);
+    waves
+}
+
+impl<'a> Piece<'a> {
+    fn of_entry(entry: &'a Entry) -> Self {
+        let events = entry.jobs.iter().flat_map(|job| &job.append.events).collect();
+        Self { stream: entry.stream.as_str(), expected: entry.expected, events }
+    }
+
+    fn of_append(append: &'a Append) -> Self {
+        Self { stream: append.stream.as_str(), expected: append.expected, events: append.events.iter().collect() }
     }
 }
 
@@ -260,11 +318,12 @@ impl Link {
     }
 
     async fn send(&mut self, entries: &[Entry]) -> Result<Vec<Outcome>, Failure> {
+        let pieces: Vec<Piece> = entries.iter().map(Piece::of_entry).collect();
         let error = loop {
             let look_for_new = self.doubts > 0;
             self.doubts = self.doubts.saturating_sub(1);
             let connection = self.connection().await.map_err(|error| Failure::NotSent(Arc::new(error)))?;
-            match tokio::time::timeout(DEADLINE, append(connection, look_for_new, entries)).await {
+            match tokio::time::timeout(DEADLINE, append(connection, look_for_new, &pieces)).await {
                 Ok(Ok(outcomes)) => return Ok(outcomes),
                 Ok(Err(error)) if !look_for_new && is_taken(&error) => self.doubts = DOUBTS,
                 Ok(Err(error)) => break error,
@@ -320,23 +379,31 @@ fn timed_out() -> sqlx::Error {
     sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
+/// Events for one stream.
+struct Piece<'a> {
+    stream: &'a str,
+    expected: Expected,
+    events: Vec<&'a NewEvent>,
+}
+
+/// Calls `log.append`. A stream may be in one piece only.
 async fn append(
     connection: &mut PgConnection,
     look_for_new: bool,
-    entries: &[Entry],
+    pieces: &[Piece<'_>],
 ) -> Result<Vec<Outcome>, sqlx::Error> {
-    let streams: Vec<&str> = entries.iter().map(|entry| entry.stream.as_str()).collect();
-    let expected: Vec<i64> = entries.iter().map(|entry| code(entry.expected)).collect();
-    let count = entries.iter().map(Entry::events).sum();
+    let streams: Vec<&str> = pieces.iter().map(|piece| piece.stream).collect();
+    let expected: Vec<i64> = pieces.iter().map(|piece| code(piece.expected)).collect();
+    let count = pieces.iter().map(|piece| piece.events.len()).sum();
     let (mut slots, mut places) = (Vec::with_capacity(count), Vec::with_capacity(count));
     let (mut event_streams, mut ids) = (Vec::with_capacity(count), Vec::with_capacity(count));
     let (mut types, mut datas) = (Vec::with_capacity(count), Vec::with_capacity(count));
     let mut metadatas = Vec::with_capacity(count);
-    for (slot, entry) in (1_i32..).zip(entries) {
-        for (place, event) in (1_i64..).zip(entry.jobs.iter().flat_map(|job| &job.append.events)) {
+    for (slot, piece) in (1_i32..).zip(pieces) {
+        for (place, event) in (1_i64..).zip(&piece.events) {
             slots.push(slot);
             places.push(place);
-            event_streams.push(entry.stream.as_str());
+            event_streams.push(piece.stream);
             ids.push(event.id);
             types.push(event.event_type.as_str());
             datas.push(&event.data[..]);
@@ -358,27 +425,27 @@ async fn append(
             .fetch_one(connection)
             .await?;
     let (last_revisions, accepted): (Vec<i64>, Vec<bool>) = (row.try_get(0)?, row.try_get(1)?);
-    if last_revisions.len() != entries.len() || accepted.len() != entries.len() {
+    if last_revisions.len() != pieces.len() || accepted.len() != pieces.len() {
         return Err(sqlx::Error::Protocol("log.append answered for another number of entries".to_owned()));
     }
     let mut next = row.try_get::<i64, _>(2)? + 1;
-    let mut outcomes = Vec::with_capacity(entries.len());
-    for ((entry, last), accepted) in entries.iter().zip(last_revisions).zip(accepted) {
+    let mut outcomes = Vec::with_capacity(pieces.len());
+    for ((piece, last), accepted) in pieces.iter().zip(last_revisions).zip(accepted) {
         let first_position = accepted.then_some(next).and_then(|first| u64::try_from(first).ok());
         outcomes.push(Outcome { last_revision: u64::try_from(last).ok(), first_position });
         if accepted {
-            next += entry.events() as i64;
+            next += piece.events.len() as i64;
         }
     }
     Ok(outcomes)
 }
 
 /// An expectation as `log.append` reads it.
-fn code(expected: crate::Expected) -> i64 {
+fn code(expected: Expected) -> i64 {
     match expected {
-        crate::Expected::Exact(revision) => i64::try_from(revision).unwrap_or(i64::MAX),
-        crate::Expected::NoStream => -1,
-        crate::Expected::Any => -2,
-        crate::Expected::Exists => -4,
+        Expected::Exact(revision) => i64::try_from(revision).unwrap_or(i64::MAX),
+        Expected::NoStream => -1,
+        Expected::Any => -2,
+        Expected::Exists => -4,
     }
 }

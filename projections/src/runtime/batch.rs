@@ -49,6 +49,13 @@ pub enum ProjectionError {
         /// The read model.
         name: String,
     },
+    /// The database follows another log than the one that is configured.
+    #[error(
+        "the read models and the processes in this database follow another log, in which they know their places; nothing \
+         was done. If that log was moved here, run `storefold copy-log FROM TO --move`; if this is to be another shop, give it \
+         a database of its own"
+    )]
+    AnotherLog,
     /// There is no generation to work on.
     #[error("the read model {name} has no tables yet; run `storefold migrate`")]
     NotPrepared {

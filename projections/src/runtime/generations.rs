@@ -55,18 +55,13 @@ pub struct Generation {
 
 impl FromRow<'_, PgRow> for Generation {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
-        let unsigned = |column: &str| -> Result<Option<u64>, sqlx::Error> {
-            let number: Option<i64> = row.try_get(column)?;
-            number.map(u64::try_from).transpose().map_err(|error| sqlx::Error::Decode(error.into()))
-        };
-        let (commit, prepare) = (unsigned("commit_position")?, unsigned("prepare_position")?);
         Ok(Self {
             name: row.try_get("name")?,
             version: row.try_get("version")?,
             generation: row.try_get("generation")?,
             state: State::parse(row.try_get("state")?)?,
             schema_name: row.try_get("schema_name")?,
-            checkpoint: commit.zip(prepare).map(|(commit, prepare)| Position { commit, prepare }),
+            checkpoint: position(row)?,
             moved_at: row.try_get("moved_at")?,
             error: row.try_get("error")?,
         })
@@ -234,10 +229,20 @@ pub(super) async fn claim_rebuild(connection: &mut PgConnection, name: &str) -> 
         .await
 }
 
-fn commit(position: Position) -> i64 {
+/// The position in a row, if there is one.
+pub(super) fn position(row: &PgRow) -> Result<Option<Position>, sqlx::Error> {
+    let unsigned = |column: &str| -> Result<Option<u64>, sqlx::Error> {
+        let number: Option<i64> = row.try_get(column)?;
+        number.map(u64::try_from).transpose().map_err(|error| sqlx::Error::Decode(error.into()))
+    };
+    let (commit, prepare) = (unsigned("commit_position")?, unsigned("prepare_position")?);
+    Ok(commit.zip(prepare).map(|(commit, prepare)| Position { commit, prepare }))
+}
+
+pub(super) fn commit(position: Position) -> i64 {
     i64::try_from(position.commit).unwrap_or(i64::MAX)
 }
 
-fn prepared(position: Position) -> i64 {
+pub(super) fn prepared(position: Position) -> i64 {
     i64::try_from(position.prepare).unwrap_or(i64::MAX)
 }

@@ -2,6 +2,7 @@
 //! changed row once, with the checkpoint, in one transaction.
 
 mod batch;
+pub mod followed;
 mod generations;
 mod projector;
 mod rebuild;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use event_store::{Filter, Position};
+use event_store::{Filter, PastTheEnd, Position};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
@@ -197,14 +197,28 @@ async fn switch<M: ReadModel>(
     let mut shadow = shadow.clone();
     while shadow.checkpoint < live.checkpoint {
         let page = context.store.read_all(shadow.checkpoint, &filter, PAGE).await?;
-        let to = page.read_to.filter(|to| Some(*to) > shadow.checkpoint);
-        let to = to.ok_or_else(|| ProjectionError::LogWentBack { name: M::NAME.to_owned() })?;
+        let Some(to) = page.read_to.filter(|to| Some(*to) > shadow.checkpoint) else {
+            if ends_before(context, live.checkpoint).await? {
+                // The log was restored from a backup. What was folded beyond its end is what the rebuild is to mend.
+                break;
+            }
+            return Err(ProjectionError::LogWentBack { name: M::NAME.to_owned() });
+        };
         batch::apply::<M>(&mut transaction, &shadow, &page.events, to).await?;
         shadow.checkpoint = Some(to);
     }
     generations::switch::<M>(&mut transaction, &live, &shadow).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+/// Whether the log ends before a position.
+async fn ends_before(context: &Context, position: Option<Position>) -> Result<bool, ProjectionError> {
+    match context.store.read_all(position, &Filter::all(), 1).await {
+        Ok(_) => Ok(false),
+        Err(error) if error.0.is::<PastTheEnd>() => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn is_lock_timeout(error: &sqlx::Error) -> bool {
