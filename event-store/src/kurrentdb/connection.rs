@@ -40,7 +40,8 @@ pub(super) struct Settings {
 
 /// Reads a connection string: `esdb:`, `esdb+discover:`, `kurrentdb:` and so on, as the server's manual describes them.
 ///
-/// Two settings are set where the string is silent or would not work: a client waits for the discovery interval before
+/// Of several hosts either all or none may have a port, and none a slash behind it, or the client would ask others; so each
+/// is given the port that it would have by itself. Two settings are set where the string is silent or would not work: a client waits for the discovery interval before
 /// *each* attempt to connect, the first included, which is half a second by default and is 50 ms here; and one attempt is
 /// none, because that wait counts as one.
 ///
@@ -58,7 +59,7 @@ pub(super) fn settings(connection_string: &str) -> Result<Settings, ConnectError
     let names_interval = connection_string
         .split_once('?')
         .is_some_and(|(_, query)| query.to_lowercase().split('&').any(|pair| pair.starts_with("discoveryinterval=")));
-    let mut text = connection_string.to_owned();
+    let mut text = with_ports(connection_string);
     let mut set = |pair: &str| {
         text.push(if text.contains('?') { '&' } else { '?' });
         text.push_str(pair);
@@ -71,6 +72,23 @@ pub(super) fn settings(connection_string: &str) -> Result<Settings, ConnectError
     }
     Ok(Settings { client: parse(&text)?, credentials: credentials(connection_string)? })
 }
+
+/// A connection string in which every host has a port, and no slash stands before the options.
+fn with_ports(connection_string: &str) -> String {
+    let (scheme, rest) = connection_string.split_once("://").unwrap_or(("", connection_string));
+    let (hosts, options) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
+    let (user, hosts) = hosts.split_at(hosts.rfind('@').map_or(0, |at| at + 1));
+    let with_port = |host: &str| match host.rsplit_once(':') {
+        // The colons of an address in brackets are not before a port.
+        Some((_, port)) if !port.contains(']') => host.to_owned(),
+        _ => format!("{host}:{PORT}"),
+    };
+    let hosts: Vec<String> = hosts.trim_end_matches('/').split(',').map(with_port).collect();
+    format!("{scheme}://{user}{}{options}", hosts.join(","))
+}
+
+/// The server's port where none is named.
+const PORT: u16 = 2113;
 
 /// A connection string that can be shown: checked, without its password, and with those options only that are known to be
 /// no secret.
@@ -389,6 +407,8 @@ mod tests {
         }
         assert_eq!(hosts("esdb://a:1,b:2,c:3"), ["a:1", "b:2", "c:3"]);
         assert_eq!(hosts("esdb://a:1,b:2?tls=true&discoveryInterval=70"), ["a:1", "b:2"]);
+        assert_eq!(hosts("esdb://me:secret@a,b:2/?tls=true"), ["a:2113", "b:2"]);
+        assert_eq!(hosts("esdb://a,b"), ["a:2113", "b:2113"]);
     }
 
     #[test]
