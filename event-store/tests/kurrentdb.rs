@@ -623,6 +623,35 @@ async fn a_subscription_that_ends_is_made_anew() {
     }
 }
 
+/// The processor time that this process has taken: a test is a process of its own under the runner.
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    // The name of the program, in brackets, may have blanks. Behind it come the state and, as numbers 12 and 13, ticks of 10 ms.
+    let behind: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u64 = behind[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(10 * ticks)
+}
+
+/// The client asks a subscription that has ended again and again, without giving way: a thread of its runtime would be busy
+/// for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_that_ends_takes_no_processor_with_it() {
+    let server = a_server().await;
+    server.faults().next_subscriptions(3, SubscriptionFault::After(0, Interruption::End));
+    let store = KurrentEventStore::connect(&server.url()).await.unwrap();
+    soon(server.faults().spent()).await;
+    elsewhere(&server, "ended-1");
+    let told = tokio::time::timeout(Duration::from_secs(5), news(&store, None)).await;
+    let news = told.expect("a reader was not told within 5 s");
+    let (start, before) = (std::time::Instant::now(), processor_time());
+    while start.elapsed() < Duration::from_secs(4) {
+        // Returns within a second, whatever happens.
+        store.changed(news.read_to).await;
+    }
+    let (taken, passed) = (processor_time() - before, start.elapsed());
+    assert!(taken < passed / 5, "{taken:?} of {passed:?}");
+}
+
 #[tokio::test]
 async fn a_subscription_that_falls_silent_is_made_anew() {
     let server = a_server().await;
