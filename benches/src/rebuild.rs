@@ -14,7 +14,6 @@ use projections::Projector;
 use projections::runtime::{self, Context};
 use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::Options;
@@ -30,7 +29,7 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
     runtime::migrate(&pool).await?;
     let store = PostgresEventStore::open(pool.clone()).await?;
     fill(&store, options.events).await?;
-    let context = Context { store, pool: runtime::pool(&url).await?, moved: watch::Sender::new(()) };
+    let context = Context::new(store, runtime::pool(&url).await?);
     let orders = projections::read_models().into_iter().find(|model| model.name() == "orders");
     let orders = orders.context("there is a read model of orders")?;
     // The first rebuild fills the tables; what it leaves is what the baseline loads.

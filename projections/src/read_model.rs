@@ -1,5 +1,7 @@
 //! What a read model is: a name, a version, tables, and a pure fold.
 
+use event_store::StreamName;
+
 use crate::rows::{NotLoaded, Tables};
 use crate::shop_event::Happened;
 
@@ -18,6 +20,15 @@ pub trait ReadModel: Send + Sync + 'static {
     const KEYS_SQL: &'static str;
     /// Its tables.
     type Tables: Tables;
+    /// What becomes of an event that cannot be decoded or folded.
+    const POISON: Poison = Poison::Park;
+
+    /// What an event of this stream is about. When one event cannot be folded, the later ones of its key wait behind it, in
+    /// order, and all others go on. So what shares a key is all that has to be folded in the order of the log; by default
+    /// that is what shares an id: a product and its stock; an order, its payment and its shipment.
+    fn key(stream: &StreamName) -> &str {
+        stream.id()
+    }
 
     /// Folds one event into the tables. Pure: it reads and writes rows and nothing else, and an event that means
     /// nothing to this read model changes nothing.
@@ -26,6 +37,15 @@ pub trait ReadModel: Send + Sync + 'static {
     /// [`FoldError::NotLoaded`] asks for a row, and the fold of this event starts again when it is there;
     /// [`FoldError::Broken`] says that the event cannot be.
     fn fold(tables: &mut Self::Tables, happened: &Happened) -> Result<(), FoldError>;
+}
+
+/// What becomes of an event that cannot be decoded or folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Poison {
+    /// It is set aside with its key, and everything else goes on.
+    Park,
+    /// Nothing further is folded until it can be.
+    Stop,
 }
 
 /// Why an event could not be folded.

@@ -216,6 +216,8 @@ pub struct Rows<R: Row> {
     changed: HashMap<R::Key, Option<R>>,
     /// What the fold asked for in vain.
     wanted: Vec<R::Key>,
+    /// What stood in `changed` before the event that is being folded.
+    before: Vec<(R::Key, Option<Option<R>>)>,
     /// Whether a row that is not in memory is not in the table either, as in a rebuild.
     complete: bool,
 }
@@ -223,7 +225,7 @@ pub struct Rows<R: Row> {
 impl<R: Row> Rows<R> {
     /// No rows in memory. With `complete` the table is empty too, and everything that will be in it is put here.
     pub fn new(complete: bool) -> Self {
-        Self { loaded: HashMap::new(), changed: HashMap::new(), wanted: Vec::new(), complete }
+        Self { loaded: HashMap::new(), changed: HashMap::new(), wanted: Vec::new(), before: Vec::new(), complete }
     }
 
     /// The row with this key, or `None` when there is none.
@@ -243,12 +245,32 @@ impl<R: Row> Rows<R> {
 
     /// Writes a row over what has its key.
     pub fn put(&mut self, row: R) {
-        self.changed.insert(row.key(), Some(row));
+        let key = row.key();
+        let before = self.changed.insert(key.clone(), Some(row));
+        self.before.push((key, before));
     }
 
     /// Takes a row away.
     pub fn remove(&mut self, key: R::Key) {
-        self.changed.insert(key, None);
+        let before = self.changed.insert(key.clone(), None);
+        self.before.push((key, before));
+    }
+
+    /// From here on the next event is folded: what was made so far stays.
+    #[doc(hidden)]
+    pub fn begin(&mut self) {
+        self.before.clear();
+    }
+
+    /// Takes back what the event made that was being folded.
+    #[doc(hidden)]
+    pub fn take_back(&mut self) {
+        while let Some((key, before)) = self.before.pop() {
+            match before {
+                Some(row) => self.changed.insert(key, row),
+                None => self.changed.remove(&key),
+            };
+        }
     }
 
     /// The rows that were put, in the order of their keys.
@@ -294,6 +316,7 @@ impl<R: Row> Rows<R> {
     /// Forgets what the fold made, so that it can fold again.
     pub(crate) fn reset(&mut self) {
         self.changed.clear();
+        self.before.clear();
     }
 
     /// Forgets everything.
@@ -322,6 +345,10 @@ pub trait Tables: Send + Sync + 'static {
     fn shown(&self) -> Vec<String>;
     /// Copies everything that was put into tables that were made in the same transaction. Returns the number of rows.
     async fn copy(&self, schema: &str, connection: &mut sqlx::PgConnection) -> Result<u64, sqlx::Error>;
+    /// From here on the next event is folded: what was made so far stays.
+    fn begin(&mut self);
+    /// Takes back what the event made that was being folded.
+    fn take_back(&mut self);
     /// Forgets what the fold made, so that it can fold again.
     fn reset(&mut self);
     /// Forgets everything.
@@ -379,6 +406,14 @@ macro_rules! tables {
                 let mut rows = 0;
                 $(rows += $crate::runtime::sql::copy(&self.$table, schema, connection).await?;)+
                 Ok(rows)
+            }
+
+            fn begin(&mut self) {
+                $(self.$table.begin();)+
+            }
+
+            fn take_back(&mut self) {
+                $(self.$table.take_back();)+
             }
 
             fn reset(&mut self) {

@@ -72,8 +72,7 @@ impl Shop {
         prepare(&projection_pool).await?;
         let store = logs::open(&config.event_store, Some(options)).await?;
         followed::check(&*store, &projection_pool).await?;
-        let projections =
-            runtime::Context { store: store.clone(), pool: projection_pool, moved: watch::Sender::new(()) };
+        let projections = runtime::Context::new(store.clone(), projection_pool);
         Ok((store, read_pool, projections))
     }
 

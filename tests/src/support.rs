@@ -266,7 +266,10 @@ impl Server {
     /// holder is for another test.
     pub(crate) async fn kill_alone(self, database: &Database) {
         self.kill().await;
-        sqlx::query("delete from process.leases").execute(&database.pool).await.unwrap();
+        for leases in ["process.leases", "control.leases"] {
+            let delete = AssertSqlSafe(format!("delete from {leases}"));
+            sqlx::query(delete).execute(&database.pool).await.unwrap();
+        }
     }
 
     /// Ends the server as a crash would.

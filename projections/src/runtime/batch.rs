@@ -1,12 +1,21 @@
 //! One batch: fold in rounds until every row is there, then write.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use event_store::{Position, ReadError, RecordedEvent};
 use sqlx::postgres::PgConnection;
+use uuid::Uuid;
 
 use super::generations::{self, Generation};
-use crate::read_model::{FoldError, ReadModel};
+use super::leases::Lead;
+use super::parking::{self, Held, Parking};
+use crate::read_model::{FoldError, Poison, ReadModel};
 use crate::rows::Tables;
 use crate::shop_event::{self, Happened, Undecodable};
+
+/// How many keys may be parked. More is not one bad event, but a release that does not know them, or a fault of the fold.
+const MOST_PARKED: usize = 1_000;
 
 /// Why a projector or a rebuild cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +37,7 @@ pub enum ProjectionError {
         position: Position,
         /// Why.
         #[source]
-        source: Undecodable,
+        source: Arc<Undecodable>,
     },
     /// An event cannot be folded.
     #[error("the event {stream}@{revision} at {position} cannot be folded")]
@@ -43,8 +52,56 @@ pub enum ProjectionError {
         #[source]
         source: FoldError,
     },
+    /// So many keys are parked that it is no longer one event that is wrong.
+    #[error("{MOST_PARKED} keys of {name} are parked, so it stands still: {error}")]
+    TooMuchParked {
+        /// The read model.
+        name: String,
+        /// Why the last event could not be folded.
+        error: String,
+    },
+    /// Events of a stream are missing, or come twice.
+    #[error(
+        "the stream {stream} goes on with revision {found} at {position}, and not with {expected}: {name} was given other \
+         events than the log has, or the stream was cut off. Nothing further is folded; see that the stream is whole, then run \
+         `storefold rebuild {name}`"
+    )]
+    Gap {
+        /// The read model.
+        name: String,
+        /// The stream.
+        stream: String,
+        /// The revision that comes next.
+        expected: u64,
+        /// The revision that came.
+        found: u64,
+        /// Where that event stands in the log.
+        position: Position,
+    },
+    /// The projector was stopped by a gap before, and stays so until there is another generation.
+    #[error("{gap}")]
+    StoppedByGap {
+        /// The error of then.
+        gap: String,
+    },
+    /// An event that is to be skipped is not one that could not be folded.
+    #[error("the event {event} is not parked in {name} as one that cannot be folded, so there is nothing to skip")]
+    NotParked {
+        /// The read model.
+        name: String,
+        /// The event's id.
+        event: Uuid,
+    },
+    /// A parked event is not in the log any more.
+    #[error("the parked event {stream}@{revision} is not in the log any more")]
+    ParkedAndGone {
+        /// Its stream.
+        stream: String,
+        /// Its place there.
+        revision: u64,
+    },
     /// Another process has moved the checkpoint: it leads this read model.
-    #[error("another process has moved the checkpoint of {name}")]
+    #[error("another process leads {name}, or has changed what is parked")]
     NotLeading {
         /// The read model.
         name: String,
@@ -94,66 +151,117 @@ pub enum ProjectionError {
     },
 }
 
-/// Decodes the events of a page.
-pub(super) fn decode(events: &[RecordedEvent]) -> Result<Vec<Happened>, ProjectionError> {
-    let decoded = |event: &RecordedEvent| {
-        shop_event::decode(event).map_err(|source| ProjectionError::Undecodable {
-            stream: event.stream.to_string(),
-            revision: event.revision,
-            position: event.position,
-            source,
-        })
-    };
-    events.iter().map(decoded).collect()
+/// Decodes the events of a page, each on its own.
+pub(super) fn decode(events: &[RecordedEvent]) -> Vec<Result<Happened, Arc<Undecodable>>> {
+    events.iter().map(|event| shop_event::decode(event).map_err(Arc::new)).collect()
 }
 
-/// Folds events into tables that hold everything the fold may ask for, or says what is missing.
+/// What came of a round of folding.
+pub(super) struct Round {
+    /// Whether a row was missing. Then nothing of this round counts.
+    pub(super) is_missing: bool,
+    /// What could not be folded, and what waits behind it.
+    pub(super) held: Vec<Held>,
+}
+
+/// Folds events into tables, one after another. What cannot be folded is held, with what shares its key, and leaves no trace.
+///
+/// # Errors
+/// When the read model stops at what cannot be folded, or there is too much of it.
 pub(super) fn fold<M: ReadModel>(
     tables: &mut M::Tables,
     events: &[RecordedEvent],
-    happened: &[Happened],
-) -> Result<Missing, ProjectionError> {
-    let mut missing = Missing(false);
-    for (event, happened) in events.iter().zip(happened) {
-        match M::fold(tables, happened) {
-            Ok(()) => {}
-            // The round goes on, to learn what else is missing; what it makes is thrown away.
-            Err(FoldError::NotLoaded) => missing.0 = true,
-            // After something was missing nothing is certain; the next round tells.
-            Err(_) if missing.0 => {}
-            Err(source) => {
-                return Err(ProjectionError::Unfoldable {
-                    stream: event.stream.to_string(),
-                    revision: event.revision,
-                    position: event.position,
-                    source,
-                });
-            }
+    happened: &[Result<Happened, Arc<Undecodable>>],
+    parking: &Parking,
+) -> Result<Round, ProjectionError> {
+    let mut round = Round { is_missing: false, held: Vec::new() };
+    let mut fresh = HashSet::new();
+    for (place, (event, happened)) in events.iter().zip(happened).enumerate() {
+        if parking.skipped.contains(&event.id) {
+            continue;
         }
+        let key = M::key(&event.stream);
+        if parking.keys.contains(key) || fresh.contains(key) {
+            round.held.push(Held { place, key: key.to_owned(), error: None });
+            continue;
+        }
+        let Err(error) = fold_one::<M>(tables, event, happened, &mut round.is_missing) else { continue };
+        if M::POISON == Poison::Stop {
+            return Err(error);
+        }
+        let error = chain(&error);
+        if parking.keys.len() + fresh.len() >= MOST_PARKED {
+            return Err(ProjectionError::TooMuchParked { name: M::NAME.to_owned(), error });
+        }
+        round.held.push(Held { place, key: key.to_owned(), error: Some(error) });
+        fresh.insert(key.to_owned());
     }
-    Ok(missing)
+    Ok(round)
 }
 
-/// Whether a round of folding missed rows.
-pub(super) struct Missing(pub(super) bool);
+/// Folds one event, or says why it cannot be. After something was missing nothing is certain; the next round tells.
+fn fold_one<M: ReadModel>(
+    tables: &mut M::Tables,
+    event: &RecordedEvent,
+    happened: &Result<Happened, Arc<Undecodable>>,
+    is_missing: &mut bool,
+) -> Result<(), ProjectionError> {
+    let (stream, revision, position) = (event.stream.to_string(), event.revision, event.position);
+    let happened = match happened {
+        Ok(happened) => happened,
+        Err(source) => {
+            return Err(ProjectionError::Undecodable { stream, revision, position, source: source.clone() });
+        }
+    };
+    tables.begin();
+    let Err(source) = M::fold(tables, happened) else { return Ok(()) };
+    tables.take_back();
+    // The round goes on, to learn what else is missing.
+    *is_missing |= source == FoldError::NotLoaded;
+    if *is_missing { Ok(()) } else { Err(ProjectionError::Unfoldable { stream, revision, position, source }) }
+}
 
-/// Folds a page into a generation and moves its checkpoint, within the caller's transaction: all of it or nothing.
+/// Folds a page into a generation and moves its checkpoint, within the caller's transaction: all of it or nothing. Answers
+/// what could not be folded; it is parked within the same transaction.
 pub(super) async fn apply<M: ReadModel>(
     connection: &mut PgConnection,
     generation: &Generation,
+    lead: Option<Lead>,
+    parking: &Parking,
     events: &[RecordedEvent],
     to: Position,
-) -> Result<(), ProjectionError> {
-    let happened = decode(events)?;
-    let mut tables = M::Tables::new(false);
+) -> Result<Vec<Held>, ProjectionError> {
     // The checkpoint first: it locks the generation, so that two leaders take turns and the second one finds out.
-    if !generations::advance(connection, generation, to).await? {
+    if !generations::advance(connection, generation, lead, to, events.len()).await? {
         return Err(ProjectionError::NotLeading { name: generation.name.clone() });
     }
-    while fold::<M>(&mut tables, events, &happened)?.0 {
+    let (tables, held) = fold_from::<M>(connection, generation, parking, events).await?;
+    tables.write(&generation.schema_name, connection).await?;
+    parking::park(connection, generation, events, &held, |_| 1).await?;
+    Ok(held)
+}
+
+/// Folds events on what is in the tables of a generation, in as many rounds as it takes until no row is missing.
+pub(super) async fn fold_from<M: ReadModel>(
+    connection: &mut PgConnection,
+    generation: &Generation,
+    parking: &Parking,
+    events: &[RecordedEvent],
+) -> Result<(M::Tables, Vec<Held>), ProjectionError> {
+    let happened = decode(events);
+    let mut tables = M::Tables::new(false);
+    loop {
+        let round = fold::<M>(&mut tables, events, &happened, parking)?;
+        if !round.is_missing {
+            return Ok((tables, round.held));
+        }
         tables.reset();
         tables.load(&generation.schema_name, connection).await?;
     }
-    tables.write(&generation.schema_name, connection).await?;
-    Ok(())
+}
+
+/// An error with everything behind it, on one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

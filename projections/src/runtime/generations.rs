@@ -5,6 +5,7 @@ use event_store::Position;
 use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::{Connection as _, FromRow, PgExecutor, Row as _};
 
+use super::leases::Lead;
 use super::sql;
 use crate::read_model::ReadModel;
 use crate::rows::Tables as _;
@@ -51,6 +52,12 @@ pub struct Generation {
     pub moved_at: DateTime<Utc>,
     /// Why the projector stands still, if it does.
     pub error: Option<String>,
+    /// How many events were folded in.
+    pub folded: i64,
+    /// Counts how often somebody else than the projector has changed what is parked.
+    pub parked_changes: i64,
+    /// Where events of a stream are missing; nothing further is folded in.
+    pub gap: Option<String>,
 }
 
 impl FromRow<'_, PgRow> for Generation {
@@ -64,6 +71,9 @@ impl FromRow<'_, PgRow> for Generation {
             checkpoint: position(row)?,
             moved_at: row.try_get("moved_at")?,
             error: row.try_get("error")?,
+            folded: row.try_get("folded")?,
+            parked_changes: row.try_get("parked_changes")?,
+            gap: row.try_get("gap")?,
         })
     }
 }
@@ -132,18 +142,23 @@ pub(super) async fn add<M: ReadModel>(
         .await
 }
 
-/// Moves the checkpoint of a generation, if it still is where this process thinks and in the same state. `false` means
-/// that somebody else moved it: nothing of this transaction may count.
+/// Moves the checkpoint of a generation, if it still is where this process thinks and in the same state, what is parked is
+/// what it was, and the lead is still this process's. `false` means that it is not so: nothing of this transaction may count.
 pub(super) async fn advance(
     connection: &mut PgConnection,
     generation: &Generation,
+    lead: Option<Lead>,
     to: Position,
+    events: usize,
 ) -> Result<bool, sqlx::Error> {
     let moved = sqlx::query(
-        "update control.generations set commit_position = $3, prepare_position = $4, moved_at = now(), error = null
+        "update control.generations set commit_position = $3, prepare_position = $4, moved_at = now(), error = null,
+                folded = folded + $8
           where name = $1 and generation = $2
             and commit_position is not distinct from $5 and prepare_position is not distinct from $6
-            and state = (case when $7 then 'live' else 'building' end)",
+            and state = (case when $7 then 'live' else 'building' end) and parked_changes = $9
+            and ($10::uuid is null or exists (select from control.leases l
+                where l.name = $1 and l.leader = $10 and l.term = $11 and l.leads_until > clock_timestamp()))",
     )
     .bind(&generation.name)
     .bind(generation.generation)
@@ -152,9 +167,41 @@ pub(super) async fn advance(
     .bind(generation.checkpoint.map(commit))
     .bind(generation.checkpoint.map(prepared))
     .bind(generation.state == State::Live)
+    .bind(events as i64)
+    .bind(generation.parked_changes)
+    .bind(lead.map(|lead| lead.leader))
+    .bind(lead.map(|lead| lead.term))
     .execute(connection)
     .await?;
     Ok(moved.rows_affected() == 1)
+}
+
+/// Notes how many events were folded before a generation was loaded.
+pub(super) async fn note_folded(
+    connection: &mut PgConnection,
+    generation: &mut Generation,
+    events: u64,
+) -> Result<(), sqlx::Error> {
+    generation.folded = events.cast_signed();
+    let update = sqlx::query("update control.generations set folded = $3 where name = $1 and generation = $2");
+    update
+        .bind(&generation.name)
+        .bind(generation.generation)
+        .bind(generation.folded)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Notes that events are missing: nothing further is folded into this generation, whoever leads.
+pub(super) async fn note_gap(pool: &PgPool, generation: &Generation, gap: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("update control.generations set gap = $3, error = $3 where name = $1 and generation = $2")
+        .bind(&generation.name)
+        .bind(generation.generation)
+        .bind(gap)
+        .execute(pool)
+        .await?;
+    Ok(())
 }
 
 /// Notes why the projector of a generation stands still.

@@ -2,8 +2,11 @@
 //! changed row once, with the checkpoint, in one transaction.
 
 mod batch;
+mod contiguity;
 pub mod followed;
 mod generations;
+mod leases;
+mod parking;
 mod projector;
 mod rebuild;
 #[doc(hidden)]
@@ -18,12 +21,15 @@ use event_store::{EventStore, Position};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::read_model::ReadModel;
 use crate::{checkouts, customers, low_stock, orders, payments_ledger, product_sales, products, sales_daily};
 
 pub use batch::ProjectionError;
 pub use generations::{Generation, State, generations};
+pub use leases::Leases;
+pub use parking::{Parked, Redriven, parked};
 pub use rebuild::{Phase, Progress, Rebuilt};
 
 /// Every read model there is: a new one is registered by a line in here.
@@ -49,6 +55,16 @@ pub struct Context {
     pub pool: PgPool,
     /// Says in this process that a checkpoint has moved.
     pub moved: watch::Sender<()>,
+    /// Which projectors this process leads.
+    pub leases: Arc<Leases>,
+}
+
+impl Context {
+    /// What projectors and rebuilds of one process work with.
+    pub fn new(store: Arc<dyn EventStore>, pool: PgPool) -> Self {
+        let leases = Arc::new(Leases::new(&pool.connect_options()));
+        Self { store, pool, moved: watch::Sender::new(()), leases }
+    }
 }
 
 /// A pool for projectors. Their commits do not wait for the disk: a crash loses rows and checkpoint together, and the
@@ -113,6 +129,16 @@ pub trait Projector: Send + Sync {
     /// # Errors
     /// When its projector stands still, or the database cannot be read.
     async fn reached(&self, context: &Context, position: Position) -> Result<(), ProjectionError>;
+    /// Folds what is parked of a key, in order, as far as it can be folded now.
+    ///
+    /// # Errors
+    /// [`ProjectionError`]; what is parked is as it was.
+    async fn redrive(&self, context: &Context, key: &str) -> Result<Redriven, ProjectionError>;
+    /// Leaves an event out that cannot be folded, for a reason that is put on record, and folds what waited behind it.
+    ///
+    /// # Errors
+    /// [`ProjectionError::NotParked`], or that the database or the log failed.
+    async fn skip(&self, context: &Context, event: Uuid, reason: &str) -> Result<Redriven, ProjectionError>;
 }
 
 /// A read model as a [`Projector`].
@@ -150,5 +176,13 @@ impl<M: ReadModel> Projector for Runs<M> {
 
     async fn reached(&self, context: &Context, position: Position) -> Result<(), ProjectionError> {
         projector::reached(context, M::NAME, position).await
+    }
+
+    async fn redrive(&self, context: &Context, key: &str) -> Result<Redriven, ProjectionError> {
+        parking::redrive::<M>(context, key).await
+    }
+
+    async fn skip(&self, context: &Context, event: Uuid, reason: &str) -> Result<Redriven, ProjectionError> {
+        parking::skip::<M>(context, event, reason).await
     }
 }

@@ -8,12 +8,15 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use super::batch::chain;
+use super::contiguity::Contiguity;
 use super::generations::{self, Generation};
+use super::parking::Parking;
 use super::{Context, ProjectionError, batch, rebuild};
 use crate::read_model::ReadModel;
 
-/// How many events of the log a batch looks at.
-const BATCH: usize = 500;
+/// How many events of the log a batch looks at: at the head of the log, and when it is far behind.
+const BATCH: (usize, usize) = (500, 8_000);
 /// How long the checkpoint may stay behind while nothing of the log is for this read model. Whoever waits for a position waits
 /// that long at most.
 const LAZY: Duration = Duration::from_millis(50);
@@ -27,22 +30,32 @@ pub(super) async fn run<M: ReadModel>(context: Context, mut stop: watch::Receive
     let span = tracing::info_span!("projector", read_model = M::NAME);
     let follow = async {
         let mut wait = BACKOFF.0;
+        let mut contiguity = Contiguity::from_a_checkpoint(0, None);
         loop {
-            let Err(error) = follow::<M>(&context).await;
+            let Err(error) = follow::<M>(&context, &mut contiguity).await;
             match &error {
                 ProjectionError::NotLeading { .. } => {
                     tracing::debug!("another process leads; standing by");
                     wait = STANDBY;
                 }
+                ProjectionError::StoppedByGap { .. } => wait = BACKOFF.1,
                 ProjectionError::Rebuilding { .. } | ProjectionError::Outdated { .. } => {
                     tracing::debug!(%error, "standing by");
                     wait = STANDBY;
                 }
                 _ => {
-                    tracing::error!(error = chain(&error), "the projector stands still; trying again");
+                    tracing::error!(error = chain(&error), "the projector stands still");
                     if let Ok(Some(live)) = generations::live(&context.pool, M::NAME).await {
-                        // That it cannot be noted is no news: the log line above says it.
-                        let _ = generations::note_error(&context.pool, &live, &chain(&error)).await;
+                        let note = match &error {
+                            ProjectionError::Gap { .. } => {
+                                generations::note_gap(&context.pool, &live, &chain(&error)).await
+                            }
+                            _ => generations::note_error(&context.pool, &live, &chain(&error)).await,
+                        };
+                        // What cannot be noted now comes up again, for the checkpoint has not moved.
+                        if let Err(error) = note {
+                            tracing::warn!(%error, "why it stands still could not be noted");
+                        }
                     }
                     wait = (wait * 2).min(BACKOFF.1);
                 }
@@ -54,11 +67,18 @@ pub(super) async fn run<M: ReadModel>(context: Context, mut stop: watch::Receive
         _ = stop.wait_for(|stop| *stop) => {}
         () = follow.instrument(span) => {}
     }
+    context.leases.give_back(M::NAME).await;
 }
 
 /// Follows the log until something goes wrong, and says what.
-async fn follow<M: ReadModel>(context: &Context) -> Result<std::convert::Infallible, ProjectionError> {
+async fn follow<M: ReadModel>(
+    context: &Context,
+    contiguity: &mut Contiguity,
+) -> Result<std::convert::Infallible, ProjectionError> {
     let name = M::NAME;
+    let Some(lead) = context.leases.take(name).await? else {
+        return Err(ProjectionError::NotLeading { name: name.to_owned() });
+    };
     let mut generation = live(&context.pool, name).await?;
     if generation.version > M::VERSION {
         return Err(ProjectionError::Outdated { name: name.to_owned(), live: generation.version, known: M::VERSION });
@@ -68,19 +88,31 @@ async fn follow<M: ReadModel>(context: &Context) -> Result<std::convert::Infalli
         rebuild::rebuild::<M>(context, &|_| {}).await?;
         generation = live(&context.pool, name).await?;
     }
+    if let Some(gap) = generation.gap {
+        return Err(ProjectionError::StoppedByGap { gap });
+    }
+    let mut parking = Parking::of(&context.pool, &generation).await?;
+    if !contiguity.reaches(generation.generation, generation.checkpoint) {
+        *contiguity = Contiguity::from_a_checkpoint(generation.generation, generation.checkpoint);
+    }
     let filter = Filter::categories(M::CATEGORIES.iter().copied());
     let (mut seen, mut written) = (generation.checkpoint, Instant::now());
+    let mut batch = BATCH.0;
     loop {
-        let page = context.store.read_all(seen, &filter, BATCH).await?;
+        let page = context.store.read_all(seen, &filter, batch).await?;
+        contiguity.check(name, &page.events)?;
         seen = seen.max(page.read_to);
         let is_due = !page.events.is_empty() || written.elapsed() >= LAZY;
         if let Some(to) = seen.filter(|_| is_due && seen > generation.checkpoint) {
             let mut transaction = context.pool.begin().await?;
-            batch::apply::<M>(&mut transaction, &generation, &page.events, to).await?;
+            let held = batch::apply::<M>(&mut transaction, &generation, Some(lead), &parking, &page.events, to).await?;
             transaction.commit().await?;
             (generation.checkpoint, written) = (seen, Instant::now());
+            parking.hold(&held);
+            contiguity.learn(&page.events, generation.generation, generation.checkpoint);
             context.moved.send_replace(());
         }
+        batch = if page.at_head { BATCH.0 } else { (2 * batch).min(BATCH.1) };
         if page.at_head {
             let changed = context.store.changed(seen);
             if seen > generation.checkpoint {
@@ -113,10 +145,4 @@ pub(super) async fn reached(context: &Context, name: &str, position: Position) -
 async fn live(pool: &PgPool, name: &str) -> Result<Generation, ProjectionError> {
     let live = generations::live(pool, name).await?;
     live.ok_or_else(|| ProjectionError::NotPrepared { name: name.to_owned() })
-}
-
-/// An error with everything behind it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use event_store::{Filter, PastTheEnd, Position};
-use sqlx::Connection as _;
+use event_store::{Filter, PastTheEnd, Position, RecordedEvent};
 use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Postgres, Transaction};
 
+use super::contiguity::Contiguity;
 use super::generations::{self, Generation, State};
+use super::parking::{self, Held, Parking};
 use super::{Context, ProjectionError, batch, sql};
 use crate::read_model::ReadModel;
 use crate::rows::Tables;
@@ -14,7 +16,7 @@ use crate::rows::Tables;
 /// How many events of the log are read at a time.
 const PAGE: usize = 5_000;
 /// The shadow is taken live when it is at most this many events behind, or after this many attempts to get there.
-const CLOSE: (u64, usize) = (1_000, 100);
+const CLOSE: (usize, usize) = (1_000, 100);
 /// How long the switch waits for readers before it lets them go first and tries again, and how long a process that is
 /// frozen in the middle of it may hold the projector.
 const SWITCH_PATIENCE: &str = "set local lock_timeout = '500ms'; set local idle_in_transaction_session_timeout = '8s'";
@@ -77,11 +79,11 @@ pub(super) async fn rebuild<M: ReadModel>(
         return Err(ProjectionError::Outdated { name: M::NAME.to_owned(), live, known: M::VERSION });
     }
     generations::sweep(&mut claim, M::NAME).await?;
-    let (tables, checkpoint, events) = fold_log::<M>(context, progress).await?;
+    let folded = fold_log::<M>(context, &mut claim, progress).await?;
+    let events = folded.events;
     progress(Progress { phase: Phase::Loading, events, of: None });
-    let (mut shadow, rows) = load::<M>(&mut claim, &tables, checkpoint).await?;
-    drop(tables);
-    catch_up::<M>(context, &mut claim, &mut shadow, events, progress).await?;
+    let (mut shadow, rows) = load::<M>(&mut claim, folded).await?;
+    catch_up::<M>(context, &mut claim, &mut shadow, progress).await?;
     progress(Progress { phase: Phase::Switching, events, of: None });
     loop {
         match switch::<M>(context, &mut claim, &shadow).await {
@@ -89,7 +91,7 @@ pub(super) async fn rebuild<M: ReadModel>(
                 tracing::info!("a long query holds the views; letting it go first");
                 tokio::time::sleep(GIVE_WAY).await;
                 // Committed on its own, so that the next attempt has little to fold while it holds the projector.
-                catch_up::<M>(context, &mut claim, &mut shadow, events, progress).await?;
+                catch_up::<M>(context, &mut claim, &mut shadow, progress).await?;
             }
             other => break other?,
         }
@@ -97,42 +99,99 @@ pub(super) async fn rebuild<M: ReadModel>(
     context.moved.send_replace(());
     generations::sweep(&mut claim, M::NAME).await?;
     claim.close().await?;
-    Ok(Rebuilt { generation: shadow.generation, rows, events, took: start.elapsed() })
+    Ok(Rebuilt { generation: shadow.generation.generation, rows, events, took: start.elapsed() })
+}
+
+/// The log, folded in memory.
+struct Folded<M: ReadModel> {
+    tables: M::Tables,
+    /// Up to where it was folded.
+    checkpoint: Option<Position>,
+    /// How many events were folded.
+    events: u64,
+    parking: Parking,
+    contiguity: Contiguity,
+    /// The events that could not be folded, and what is held of them.
+    parked: (Vec<RecordedEvent>, Vec<Held>),
+}
+
+impl<M: ReadModel> Folded<M> {
+    fn fold(mut self, page: Vec<RecordedEvent>) -> Result<Self, ProjectionError> {
+        self.contiguity.check(M::NAME, &page)?;
+        let happened = batch::decode(&page);
+        let round = batch::fold::<M>(&mut self.tables, &page, &happened, &self.parking)?;
+        self.parking.hold(&round.held);
+        self.contiguity.learn(&page, 0, None);
+        self.events += page.len() as u64;
+        let (parked, held) = &mut self.parked;
+        for one in round.held {
+            let place = parked.len();
+            parked.push(page[one.place].clone());
+            held.push(Held { place, ..one });
+        }
+        Ok(self)
+    }
+}
+
+/// A generation that is being built.
+struct Shadow {
+    generation: Generation,
+    parking: Parking,
+    contiguity: Contiguity,
+    /// How many events were folded.
+    events: u64,
+}
+
+impl Shadow {
+    /// Folds a page as the live projector would, and commits it with `transaction`.
+    async fn apply<M: ReadModel>(
+        &mut self,
+        mut transaction: Transaction<'_, Postgres>,
+        page: &[RecordedEvent],
+        to: Position,
+    ) -> Result<(), ProjectionError> {
+        self.contiguity.check(M::NAME, page)?;
+        let held = batch::apply::<M>(&mut transaction, &self.generation, None, &self.parking, page, to).await?;
+        transaction.commit().await?;
+        self.parking.hold(&held);
+        self.contiguity.learn(page, 0, None);
+        self.events += page.len() as u64;
+        self.generation.checkpoint = Some(to);
+        Ok(())
+    }
 }
 
 /// Folds the whole log in memory, reading the next page while this one is folded.
 async fn fold_log<M: ReadModel>(
     context: &Context,
+    connection: &mut PgConnection,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Result<(M::Tables, Option<Position>, u64), ProjectionError> {
+) -> Result<Folded<M>, ProjectionError> {
     let filter = Filter::categories(M::CATEGORIES.iter().copied());
     let head = context.store.head().await?;
     let of = context.store.events_between(None, head);
-    let mut tables = M::Tables::new(true);
-    let (mut checkpoint, mut events) = (None, 0);
+    let mut folded = Folded::<M> {
+        tables: M::Tables::new(true),
+        checkpoint: None,
+        events: 0,
+        parking: Parking::of_a_rebuild(connection, M::NAME).await?,
+        contiguity: Contiguity::from_the_beginning(),
+        parked: Default::default(),
+    };
     let mut page = context.store.read_all(None, &filter, PAGE).await?;
     loop {
-        checkpoint = page.read_to.or(checkpoint);
-        let (read, at_head) = (page.events, page.at_head);
-        events += read.len() as u64;
-        let next = async {
-            if at_head { Ok(None) } else { context.store.read_all(checkpoint, &filter, PAGE).await.map(Some) }
-        };
-        let folded = async {
-            tokio::task::spawn_blocking(move || {
-                let happened = batch::decode(&read)?;
-                batch::fold::<M>(&mut tables, &read, &happened)?;
-                Ok::<_, ProjectionError>(tables)
-            })
-            .await
-        };
-        let (next, folded) = tokio::join!(next, folded);
-        tables = folded.map_err(|error| sqlx::Error::Protocol(format!("the fold was cut off: {error}")))??;
-        let behind = context.store.events_between(None, checkpoint).unwrap_or(events);
+        let (read_to, read, at_head) = (page.read_to, page.events, page.at_head);
+        let next =
+            async { if at_head { Ok(None) } else { context.store.read_all(read_to, &filter, PAGE).await.map(Some) } };
+        let fold = tokio::task::spawn_blocking(move || folded.fold(read));
+        let (next, fold) = tokio::join!(next, fold);
+        folded = fold.map_err(|error| sqlx::Error::Protocol(format!("the fold was cut off: {error}")))??;
+        folded.checkpoint = read_to.or(folded.checkpoint);
+        let behind = context.store.events_between(None, folded.checkpoint).unwrap_or(folded.events);
         progress(Progress { phase: Phase::Folding, events: behind, of });
         match next? {
             Some(next) => page = next,
-            None => return Ok((tables, checkpoint, events)),
+            None => return Ok(folded),
         }
     }
 }
@@ -140,42 +199,37 @@ async fn fold_log<M: ReadModel>(
 /// Makes a generation of what was folded: tables, rows, keys, in one transaction that nobody waits for.
 async fn load<M: ReadModel>(
     connection: &mut PgConnection,
-    tables: &M::Tables,
-    checkpoint: Option<Position>,
-) -> Result<(Generation, u64), ProjectionError> {
+    folded: Folded<M>,
+) -> Result<(Shadow, u64), ProjectionError> {
+    let Folded { tables, checkpoint, events, parking, contiguity, parked: (parked, held) } = folded;
     let mut transaction = connection.begin().await?;
-    let shadow = generations::add::<M>(&mut transaction, State::Building, checkpoint).await?;
-    sql::create_tables(&mut transaction, &shadow.schema_name, M::TABLES_SQL).await?;
-    let rows = tables.copy(&shadow.schema_name, &mut transaction).await?;
-    sql::in_schema(&mut transaction, &shadow.schema_name, M::KEYS_SQL).await?;
-    sql::analyze(&mut transaction, &shadow.schema_name, &M::Tables::names()).await?;
+    let mut generation = generations::add::<M>(&mut transaction, State::Building, checkpoint).await?;
+    generations::note_folded(&mut transaction, &mut generation, events).await?;
+    sql::create_tables(&mut transaction, &generation.schema_name, M::TABLES_SQL).await?;
+    let rows = tables.copy(&generation.schema_name, &mut transaction).await?;
+    sql::in_schema(&mut transaction, &generation.schema_name, M::KEYS_SQL).await?;
+    sql::analyze(&mut transaction, &generation.schema_name, &M::Tables::names()).await?;
+    parking::park(&mut transaction, &generation, &parked, &held, |_| 1).await?;
     transaction.commit().await?;
-    Ok((shadow, rows))
+    Ok((Shadow { generation, parking, contiguity, events }, rows))
 }
 
-/// Folds what has happened meanwhile, as the live projector would, until the shadow is close to the head. So many events
-/// were `folded` before.
+/// Folds what has happened meanwhile, as the live projector would, until the shadow is close to the head.
 async fn catch_up<M: ReadModel>(
     context: &Context,
     connection: &mut PgConnection,
-    shadow: &mut Generation,
-    mut folded: u64,
+    shadow: &mut Shadow,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<(), ProjectionError> {
     let filter = Filter::categories(M::CATEGORIES.iter().copied());
     for _ in 0..CLOSE.1 {
-        let page = context.store.read_all(shadow.checkpoint, &filter, PAGE).await?;
-        let behind = page.events.len() as u64;
-        folded += behind;
-        if let Some(to) = page.read_to.filter(|to| Some(*to) > shadow.checkpoint) {
-            let mut transaction = connection.begin().await?;
-            batch::apply::<M>(&mut transaction, shadow, &page.events, to).await?;
-            transaction.commit().await?;
-            shadow.checkpoint = Some(to);
+        let page = context.store.read_all(shadow.generation.checkpoint, &filter, PAGE).await?;
+        if let Some(to) = page.read_to.filter(|to| Some(*to) > shadow.generation.checkpoint) {
+            shadow.apply::<M>(connection.begin().await?, &page.events, to).await?;
         }
-        let events = context.store.events_between(None, shadow.checkpoint).unwrap_or(folded);
+        let events = context.store.events_between(None, shadow.generation.checkpoint).unwrap_or(shadow.events);
         progress(Progress { phase: Phase::CatchingUp, events, of: None });
-        if page.at_head && behind <= CLOSE.0 {
+        if page.at_head && page.events.len() <= CLOSE.0 {
             break;
         }
     }
@@ -187,27 +241,32 @@ async fn catch_up<M: ReadModel>(
 async fn switch<M: ReadModel>(
     context: &Context,
     connection: &mut PgConnection,
-    shadow: &Generation,
+    shadow: &Shadow,
 ) -> Result<(), ProjectionError> {
     let filter = Filter::categories(M::CATEGORIES.iter().copied());
     let mut transaction = connection.begin().await?;
     sqlx::raw_sql(SWITCH_PATIENCE).execute(&mut *transaction).await?;
     let live = generations::lock_live(&mut transaction, M::NAME).await?;
     let live = live.ok_or_else(|| ProjectionError::NotPrepared { name: M::NAME.to_owned() })?;
-    let mut shadow = shadow.clone();
-    while shadow.checkpoint < live.checkpoint {
-        let page = context.store.read_all(shadow.checkpoint, &filter, PAGE).await?;
-        let Some(to) = page.read_to.filter(|to| Some(*to) > shadow.checkpoint) else {
+    // What is folded in here counts only if the whole of it does.
+    let mut generation = shadow.generation.clone();
+    let (mut keys, skipped) = (shadow.parking.keys.clone(), &shadow.parking.skipped);
+    while generation.checkpoint < live.checkpoint {
+        let page = context.store.read_all(generation.checkpoint, &filter, PAGE).await?;
+        let Some(to) = page.read_to.filter(|to| Some(*to) > generation.checkpoint) else {
             if ends_before(context, live.checkpoint).await? {
                 // The log was restored from a backup. What was folded beyond its end is what the rebuild is to mend.
                 break;
             }
             return Err(ProjectionError::LogWentBack { name: M::NAME.to_owned() });
         };
-        batch::apply::<M>(&mut transaction, &shadow, &page.events, to).await?;
-        shadow.checkpoint = Some(to);
+        let parking = Parking { keys, skipped: skipped.clone() };
+        let held = batch::apply::<M>(&mut transaction, &generation, None, &parking, &page.events, to).await?;
+        keys = parking.keys;
+        keys.extend(held.into_iter().map(|held| held.key));
+        generation.checkpoint = Some(to);
     }
-    generations::switch::<M>(&mut transaction, &live, &shadow).await?;
+    generations::switch::<M>(&mut transaction, &live, &generation).await?;
     transaction.commit().await?;
     Ok(())
 }

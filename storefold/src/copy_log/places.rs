@@ -13,7 +13,7 @@ use write_side::process;
 use crate::{logs, shop};
 
 /// The tables whose rows say up to where something has followed the log, or where an event stands in it.
-const TABLES: [&str; 3] = ["control.generations", "process.managers", "process.held"];
+const TABLES: [&str; 4] = ["control.generations", "control.parked", "process.managers", "process.held"];
 
 /// Places in the source, and where they are in the target.
 pub(super) struct Places {

@@ -2,6 +2,10 @@
 
 #![allow(unreachable_pub, reason = "rows and tables are declared public wherever they stand")]
 
+mod gaps;
+mod leads;
+mod poison;
+
 use chrono::DateTime;
 use domain::catalog::Listed;
 use domain::codec::{Encoded, StoredEvent as _};
@@ -41,7 +45,7 @@ impl Shop {
         admin.execute(AssertSqlSafe(format!("create database {database}"))).await.unwrap();
         let pool = pool(&server.clone().database(&database)).await.unwrap();
         migrator().run(&pool).await.unwrap();
-        let context = Context { store: Arc::new(MemoryEventStore::new()), pool, moved: watch::Sender::new(()) };
+        let context = Context::new(Arc::new(MemoryEventStore::new()), pool);
         Self { context, server, database }
     }
 
@@ -93,7 +97,7 @@ impl Shop {
     async fn close(self) {
         self.context.pool.close().await;
         let mut admin = PgConnection::connect_with(&self.server).await.unwrap();
-        admin.execute(AssertSqlSafe(format!("drop database {}", self.database))).await.unwrap();
+        admin.execute(AssertSqlSafe(format!("drop database {} with (force)", self.database))).await.unwrap();
     }
 }
 
