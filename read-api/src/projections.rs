@@ -23,10 +23,11 @@ impl ProjectionsQuery {
         // The end of the log is read first: a projector that moves meanwhile is then ahead of it, not falsely behind.
         let head = log.head().await.map_err(|error| Failure::internal(&*error))?;
         let sql = "select name, version, state, error is not null, commit_position, prepare_position, \
-                   greatest(extract(epoch from clock_timestamp() - moved_at), 0)::float8 from control.generations \
-                   where state <> 'retired' order by name collate \"C\", generation";
+                   greatest(extract(epoch from clock_timestamp() - moved_at), 0)::float8, \
+                   (select count(*) from control.parked p where p.name = g.name and p.generation = g.generation) \
+                   from control.generations g where state <> 'retired' order by name collate \"C\", generation";
         let rows: Vec<Row> = sqlx::query_as(sql).fetch_all(ctx.data_unchecked::<Arc<Reads>>().control()).await?;
-        let projection = |(name, version, state, stopped, commit, prepare, age): Row| {
+        let projection = |(name, version, state, stopped, commit, prepare, age, parked): Row| {
             let position = own_writes::position(commit, prepare);
             Projection {
                 name,
@@ -39,13 +40,14 @@ impl ProjectionsQuery {
                     (false, "live") => ProjectionState::Live,
                     (false, _) => ProjectionState::Building,
                 },
+                parked: Long(parked),
             }
         };
         Ok(rows.into_iter().map(projection).collect())
     }
 }
 
-type Row = (String, i32, String, bool, Option<i64>, Option<i64>, f64);
+type Row = (String, i32, String, bool, Option<i64>, Option<i64>, f64, i64);
 
 /// A read model and how far the log is folded into it.
 #[derive(Debug, Clone, SimpleObject)]
@@ -63,6 +65,8 @@ pub(crate) struct Projection {
     lag_seconds: f64,
     /// What the projector does.
     state: ProjectionState,
+    /// How many events are set aside: those that cannot be folded in, and what waits behind them.
+    parked: Long,
 }
 
 #[ComplexObject]

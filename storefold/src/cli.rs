@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use domain::ids::OrderId;
+use uuid::Uuid;
 
 use crate::config::{LogFormat, Role};
 
@@ -60,7 +61,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show what somebody has to look at: checkouts that cannot go on, payments that the gateway does not take; and why.
+    /// Show what somebody has to look at: checkouts that cannot go on, payments that the gateway does not take, events that
+    /// cannot be folded into a read model; and why.
     Parked {
         /// Print JSON.
         #[arg(long)]
@@ -68,6 +70,10 @@ pub(crate) enum Command {
     },
     /// Let checkouts that could not go on try again.
     Retry(Retry),
+    /// Try again to fold events that are parked in read models, in order.
+    Redrive(Redrive),
+    /// Leave an event out of a read model that cannot be folded into it, and fold what waited behind it.
+    Skip(Skip),
     /// Print the events of a stream.
     Stream(Stream),
     /// Copy every event of one log into another, in order, and verify the copy. Interrupted, it goes on when it is run again.
@@ -170,6 +176,35 @@ pub(crate) struct Retry {
     /// Every checkout that cannot go on.
     #[arg(long, group = "which")]
     pub(crate) all: bool,
+}
+
+/// Which parked events to fold.
+#[derive(Debug, Args)]
+#[group(id = "parked", required = true, multiple = true)]
+pub(crate) struct Redrive {
+    /// Only those of this read model.
+    #[arg(value_name = "NAME", group = "parked")]
+    pub(crate) name: Option<String>,
+    /// Only those of this key, as `storefold parked` shows it.
+    #[arg(long, value_name = "KEY", group = "parked", conflicts_with = "all")]
+    pub(crate) key: Option<String>,
+    /// Every key that is parked; it is no error when there is none.
+    #[arg(long, group = "parked")]
+    pub(crate) all: bool,
+}
+
+/// Which event to leave out, and why.
+#[derive(Debug, Args)]
+pub(crate) struct Skip {
+    /// The read model.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The event's id, as `storefold parked` shows it.
+    #[arg(value_name = "EVENT")]
+    pub(crate) event: Uuid,
+    /// Why. It is put on record, and holds for rebuilds too.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
 }
 
 /// What to print of a stream.

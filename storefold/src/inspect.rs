@@ -1,6 +1,9 @@
 //! What an operator asks of a shop: how far the read models are, and what stands in a stream.
 
+use std::collections::{BTreeSet, HashMap};
 use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -9,7 +12,8 @@ use domain::process::Process as _;
 use domain::processes::checkout::Checkout;
 use domain::supervision::{Refusal, Retry, Supervision};
 use event_store::{Direction, Metadata, Position, RecordedEvent, StreamName};
-use projections::runtime::{self, State};
+use projections::Projector;
+use projections::runtime::{self, Redriven, Standing};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -18,6 +22,9 @@ use write_side::{Envelope, ExecuteError};
 
 use crate::cli;
 use crate::shop::Shop;
+
+/// For how long it is watched how fast read models fold that are behind.
+const SAMPLE: Duration = Duration::from_millis(500);
 
 /// How far everything is that follows the log.
 #[derive(Debug, Serialize)]
@@ -34,8 +41,14 @@ struct ReadModel {
     name: String,
     version: i32,
     generation: i32,
+    /// Whether a running program leads its projector.
+    led: bool,
     #[serde(flatten)]
     lag: Lag,
+    /// How fast it folds; null where it is not behind.
+    events_per_second: Option<f64>,
+    /// How many events are parked.
+    parked: i64,
     error: Option<String>,
 }
 
@@ -89,13 +102,23 @@ impl Lag {
 /// When a database cannot be read.
 pub(crate) async fn status(shop: &Shop, json: bool) -> anyhow::Result<()> {
     let (head, pool) = (shop.store.head().await?, &shop.projections.pool);
-    let live = runtime::generations(pool).await?.into_iter().filter(|generation| generation.state == State::Live);
-    let read_models = live.map(|generation| ReadModel {
-        lag: Lag::of(shop, head, generation.checkpoint, generation.moved_at),
-        name: generation.name,
-        version: generation.version,
-        generation: generation.generation,
-        error: generation.error,
+    let (mut standings, mut before) = (runtime::standings(pool).await?, HashMap::new());
+    if standings.iter().any(|standing| standing.live.checkpoint != head) {
+        before = standings.iter().map(|standing| (standing.live.schema_name.clone(), standing.live.folded)).collect();
+        tokio::time::sleep(SAMPLE).await;
+        standings = runtime::standings(pool).await?;
+    }
+    let read_models = standings.into_iter().map(|Standing { live, led, parked }| ReadModel {
+        lag: Lag::of(shop, head, live.checkpoint, live.moved_at),
+        events_per_second: before
+            .get(&live.schema_name)
+            .map(|before| ((live.folded - before) as f64 / SAMPLE.as_secs_f64()).round()),
+        name: live.name,
+        version: live.version,
+        generation: live.generation,
+        led,
+        parked,
+        error: live.error,
     });
     let processes = process::progress(pool).await?.into_iter().map(|progress| Process {
         lag: Lag::of(shop, head, progress.position, progress.moved_at),
@@ -113,23 +136,39 @@ pub(crate) async fn status(shop: &Shop, json: bool) -> anyhow::Result<()> {
         return Ok(writeln!(out)?);
     }
     writeln!(out, "the log ends at {}", head.map_or("none".to_owned(), |head| head.to_string()))?;
-    let mut table =
-        table(&["read model", "version", "generation", "position", "events behind", "seconds behind", "error"]);
-    for ReadModel { name, version, generation, lag, error } in status.read_models {
-        let head = [name, version.to_string(), generation.to_string()];
-        table.add_row(head.into_iter().chain(lag.cells()).chain([error.unwrap_or_default()]));
+    let columns = [
+        "read model",
+        "version",
+        "generation",
+        "led",
+        "position",
+        "events behind",
+        "seconds behind",
+        "events/s",
+        "parked",
+        "error",
+    ];
+    let mut table = table(&columns);
+    for ReadModel { name, version, generation, led, lag, events_per_second, parked, error } in status.read_models {
+        let head = [name, version.to_string(), generation.to_string(), yes_or_no(led)];
+        let rate = events_per_second.map_or_else(String::new, |rate| rate.to_string());
+        let tail = [rate, parked.to_string(), error.unwrap_or_default()];
+        table.add_row(head.into_iter().chain(lag.cells()).chain(tail));
     }
     writeln!(out, "{table}")?;
     let columns =
         ["process", "version", "led", "position", "events behind", "seconds behind", "open", "parked", "error"];
     let mut table = self::table(&columns);
     for Process { name, version, led, lag, open, parked, error } in status.processes {
-        let led = if led { "yes" } else { "no" };
-        let head = [name, version.to_string(), led.to_owned()];
+        let head = [name, version.to_string(), yes_or_no(led)];
         let tail = [open.to_string(), parked.to_string(), error.unwrap_or_default()];
         table.add_row(head.into_iter().chain(lag.cells()).chain(tail));
     }
     Ok(writeln!(out, "{table}")?)
+}
+
+fn yes_or_no(is_so: bool) -> String {
+    if is_so { "yes" } else { "no" }.to_owned()
 }
 
 /// An empty table in which all columns but the first and the last are figures.
@@ -148,10 +187,12 @@ fn table(columns: &[&str]) -> Table {
 /// # Errors
 /// When a database cannot be read.
 pub(crate) async fn parked(shop: &Shop, json: bool) -> anyhow::Result<()> {
-    let rows = process::parked(&shop.projections.pool).await?;
+    let (rows, events) =
+        (process::parked(&shop.projections.pool).await?, runtime::parked(&shop.projections.pool).await?);
     let mut out = std::io::stdout().lock();
     if json {
-        serde_json::to_writer_pretty(&mut out, &rows)?;
+        let all = rows.iter().map(serde_json::to_value).chain(events.iter().map(serde_json::to_value));
+        serde_json::to_writer_pretty(&mut out, &all.collect::<Result<Vec<_>, _>>()?)?;
         return Ok(writeln!(out)?);
     }
     let mut table = Table::new();
@@ -161,7 +202,60 @@ pub(crate) async fn parked(shop: &Shop, json: bool) -> anyhow::Result<()> {
         let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
         table.add_row([process, instance, since, event.map_or_else(String::new, |event| event.to_string()), why]);
     }
+    writeln!(out, "{table}")?;
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["read model", "key", "since", "event", "id", "tries", "why"]);
+    for runtime::Parked { name, key, stream, revision, event, event_type, error, attempts, since, .. } in events {
+        let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let what = format!("{event_type} {stream}@{revision}");
+        let why = error.unwrap_or_else(|| "waits behind the one before".to_owned());
+        table.add_row([name, key, since, what, event.to_string(), attempts.to_string(), why]);
+    }
     Ok(writeln!(out, "{table}")?)
+}
+
+/// `storefold redrive`
+///
+/// # Errors
+/// When there is no such read model or nothing of it is parked, or a database fails.
+pub(crate) async fn redrive(shop: &Shop, wanted: &cli::Redrive) -> anyhow::Result<()> {
+    let parked = runtime::parked(&shop.projections.pool).await?;
+    let is_wanted = |parked: &&runtime::Parked| {
+        wanted.name.as_ref().is_none_or(|name| *name == parked.name)
+            && wanted.key.as_ref().is_none_or(|key| *key == parked.key)
+    };
+    let keys: BTreeSet<_> = parked.iter().filter(is_wanted).map(|parked| (&parked.name, &parked.key)).collect();
+    anyhow::ensure!(!keys.is_empty() || wanted.all, "nothing of the kind is parked; `storefold parked` shows what is");
+    let mut out = std::io::stdout().lock();
+    let mut left = 0;
+    for (name, key) in keys {
+        let redriven = model(name)?.redrive(&shop.projections, key).await;
+        let Redriven { folded, parked } = redriven.with_context(|| format!("{key} of {name} cannot be tried again"))?;
+        left += parked;
+        writeln!(out, "{name} {key}: {folded} events folded, {parked} still parked")?;
+    }
+    anyhow::ensure!(left == 0, "{left} events are still parked; `storefold parked` says why");
+    Ok(())
+}
+
+/// `storefold skip`
+///
+/// # Errors
+/// When the event is none that could not be folded, or a database fails.
+pub(crate) async fn skip(shop: &Shop, wanted: &cli::Skip) -> anyhow::Result<()> {
+    let skipped = model(&wanted.name)?.skip(&shop.projections, wanted.event, &wanted.reason).await?;
+    let Redriven { folded, parked } = skipped;
+    let mut out = std::io::stdout().lock();
+    Ok(writeln!(out, "left out; of what waited behind it, {folded} events folded, {parked} still parked")?)
+}
+
+/// A read model by its name.
+fn model(name: &str) -> anyhow::Result<Arc<dyn Projector>> {
+    let models = projections::read_models();
+    let known = models.iter().map(|model| model.name()).collect::<Vec<_>>().join(", ");
+    let model = models.into_iter().find(|model| model.name() == name);
+    model.with_context(|| format!("there is no read model {name:?}; there are {known}"))
 }
 
 /// `storefold retry`

@@ -69,6 +69,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status { json } => with_shop(&config, async |shop| inspect::status(shop, json).await).await?,
         Command::Parked { json } => with_shop(&config, async |shop| inspect::parked(shop, json).await).await?,
         Command::Retry(wanted) => with_shop(&config, async |shop| inspect::retry(shop, &wanted).await).await?,
+        Command::Redrive(wanted) => with_shop(&config, async |shop| inspect::redrive(shop, &wanted).await).await?,
+        Command::Skip(wanted) => with_shop(&config, async |shop| inspect::skip(shop, &wanted).await).await?,
         Command::Stream(wanted) => with_shop(&config, async |shop| inspect::stream(shop, &wanted).await).await?,
         Command::Demo => with_shop(&config, bring_demo).await?,
         Command::CopyLog(wanted) => copy_log::run(&config, &wanted, signals::stop()?).await?,

@@ -164,7 +164,7 @@ async fn projectors_killed_at_any_moment_fold_every_event_once() {
 #[tokio::test]
 async fn two_processes_project_as_one() {
     let database = Database::create().await;
-    let servers = [Server::start_by_hand(&database).await, Server::start(&database).await];
+    let servers = [Server::start_by_hand(&database).await, Server::start_by_hand(&database).await];
     // Both trade at once and both project all of it.
     let (_, position) = tokio::join!(trade(&servers[0], 60), trade(&servers[1], 60));
     for server in &servers {
@@ -208,6 +208,56 @@ async fn a_server_stops_politely() {
     let printed = database.run_well(&["stream", "stock-A", "--json"]).await;
     let event: Value = serde_json::from_str(printed.lines().next().unwrap()).unwrap();
     assert_eq!((&event["type"], &event["data"]["quantity"]), (&json!("StockReceived"), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_bad_event_holds_up_its_key_alone_until_it_is_left_out() {
+    let database = Database::create().await;
+    let server = Server::start_by_hand(&database).await;
+    let list = async |sku: &str| {
+        let product = json!({ "name": "Tea", "price": { "minor": 420, "currency": "GBP" } });
+        server.done(&format!("/v1/product/{sku}/list"), product).await;
+    };
+    list("A").await;
+    let bad = database.append_nonsense("product-A").await;
+    server.done("/v1/stock/A/receive", json!({ "quantity": 3 })).await;
+    list("B").await;
+    let position = server.done("/v1/stock/B/receive", json!({ "quantity": 5 })).await["position"].clone();
+    let stock =
+        r#"{ a: product(sku: "A") { onHand } b: product(sku: "B") { onHand } projections { name parked state } }"#;
+    let found = server.query(stock, json!({}), position.as_str()).await;
+    assert_eq!((&found["a"]["onHand"], &found["b"]["onHand"]), (&json!(0), &json!(5)), "{found}");
+    let products = found["projections"].as_array().unwrap().iter().find(|one| one["name"] == "products").unwrap();
+    assert_eq!((&products["parked"], &products["state"]), (&json!(2), &json!("LIVE")));
+
+    let parked: Value = serde_json::from_str(&database.run_well(&["parked", "--json"]).await).unwrap();
+    let of_products: Vec<&Value> =
+        parked.as_array().unwrap().iter().filter(|parked| parked["read_model"] == "products").collect();
+    assert_eq!((&of_products[0]["event"], &of_products[0]["key"]), (&json!(bad), &json!("A")));
+    assert!(of_products[0]["error"].as_str().unwrap().contains("product-A@1"), "{parked}");
+    assert_eq!((&of_products[1]["stream"], &of_products[1]["error"]), (&json!("stock-A"), &Value::Null));
+    let status: Value = serde_json::from_str(&database.run_well(&["status", "--json"]).await).unwrap();
+    let products = status["read_models"].as_array().unwrap().iter().find(|one| one["name"] == "products").unwrap();
+    assert_eq!((&products["parked"], &products["led"]), (&json!(2), &json!(true)));
+
+    // It cannot be folded, however often.
+    let again = database.run(&["redrive", "products", "--key", "A"]).await;
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("still parked"));
+    let waiting = of_products[1]["event"].as_str().unwrap();
+    let refused = database.run(&["skip", "products", waiting, "--reason", "in the way"]).await;
+    assert!(!refused.status.success(), "what only waits is no reason to leave anything out");
+    let bad = bad.to_string();
+    let printed = database.run_well(&["skip", "products", &bad, "--reason", "written by a script"]).await;
+    assert!(printed.contains("1 events folded, 0 still parked"), "{printed}");
+    let found = server.query(stock, json!({}), None).await;
+    assert_eq!(found["a"]["onHand"], 3);
+    // The server goes on with the key, and a rebuild leaves out what was left out.
+    let position = server.done("/v1/stock/A/receive", json!({ "quantity": 1 })).await["position"].clone();
+    database.run_well(&["rebuild", "products"]).await;
+    let found = server.query(stock, json!({}), position.as_str()).await;
+    assert_eq!(found["a"]["onHand"], 4);
+    let nothing = database.run(&["redrive", "products"]).await;
+    assert!(!nothing.status.success() && String::from_utf8_lossy(&nothing.stderr).contains("nothing of the kind"));
 }
 
 #[tokio::test]

@@ -80,6 +80,24 @@ impl Database {
         }
     }
 
+    /// Has another program append an event that none of the shop's programs would, behind the last one of a stream.
+    pub(crate) async fn append_nonsense(&self, stream: &str) -> Uuid {
+        let id = Uuid::now_v7();
+        if let Some(kurrentdb) = &self.kurrentdb {
+            let event = kurrentdb_server::NewEvent {
+                metadata: "{}".into(),
+                ..kurrentdb_server::NewEvent::json(id, "Nonsense", "{}")
+            };
+            let (stream, expected) = (stream.to_owned(), kurrentdb_server::Expected::Any);
+            kurrentdb.server.log().write(&kurrentdb_server::Write { stream, expected, events: vec![event] }).unwrap();
+        } else {
+            let append = "select log.append(true, array[$1], array[-2::bigint], array[1], array[1::bigint], array[$1],
+                array[$2], array['Nonsense'], array['{}'::bytea], array['{}'::bytea])";
+            sqlx::query(append).bind(stream).bind(id).execute(&self.pool).await.unwrap();
+        }
+        id
+    }
+
     /// A command of the binary on this database.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(storefold());

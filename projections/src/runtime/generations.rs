@@ -86,6 +86,32 @@ pub async fn generations(database: impl PgExecutor<'_>) -> Result<Vec<Generation
     sqlx::query_as("select * from control.generations order by name, generation").fetch_all(database).await
 }
 
+/// How a read model stands: what readers see of it, and who sees to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The generation that readers see.
+    pub live: Generation,
+    /// Whether a running program leads its projector.
+    pub led: bool,
+    /// How many events are parked.
+    pub parked: i64,
+}
+
+/// How every read model stands, by name.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn standings(database: impl PgExecutor<'_>) -> Result<Vec<Standing>, sqlx::Error> {
+    let sql = "select g.*,
+            exists (select from control.leases l where l.name = g.name and l.leads_until > clock_timestamp()) as led,
+            (select count(*) from control.parked p where p.name = g.name and p.generation = g.generation) as parked
+          from control.generations g where state = 'live' order by name";
+    let standing = |row: &PgRow| {
+        Ok(Standing { live: Generation::from_row(row)?, led: row.try_get("led")?, parked: row.try_get("parked")? })
+    };
+    sqlx::query(sql).fetch_all(database).await?.iter().map(standing).collect()
+}
+
 /// The generation that readers see.
 pub(super) async fn live(database: impl PgExecutor<'_>, name: &str) -> Result<Option<Generation>, sqlx::Error> {
     sqlx::query_as("select * from control.generations where name = $1 and state = 'live'")

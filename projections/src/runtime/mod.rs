@@ -27,7 +27,7 @@ use crate::read_model::ReadModel;
 use crate::{checkouts, customers, low_stock, orders, payments_ledger, product_sales, products, sales_daily};
 
 pub use batch::ProjectionError;
-pub use generations::{Generation, State, generations};
+pub use generations::{Generation, Standing, State, generations, standings};
 pub use leases::Leases;
 pub use parking::{Parked, Redriven, parked};
 pub use rebuild::{Phase, Progress, Rebuilt};

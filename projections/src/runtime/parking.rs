@@ -106,6 +106,7 @@ pub(super) async fn park(
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Parked {
     /// The read model.
+    #[serde(rename = "read_model")]
     pub name: String,
     /// What it is about: everything of this key waits.
     pub key: String,

@@ -78,6 +78,7 @@ async fn a_deposed_leader_commits_nothing() {
 }
 
 /// Leaders are killed in the middle of their work, again and again; every event counts once.
+#[expect(clippy::print_stdout, reason = "how long it took is worth knowing")]
 #[tokio::test]
 async fn leaders_that_die_in_the_middle_leave_the_rows_of_a_plain_fold() {
     let mut runner = TestRunner::deterministic();
