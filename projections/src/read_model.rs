@@ -23,6 +23,10 @@ pub trait ReadModel: Send + Sync + 'static {
     /// What becomes of an event that cannot be decoded or folded.
     const POISON: Poison = Poison::Park;
 
+    /// A table and a column of it with the key, where every row of this read model stands in a table with that column and
+    /// follows from the events of its key alone. Such a read model can be verified by samples, and repaired key by key.
+    const ROWS_OF_A_KEY: Option<(&'static str, &'static str)> = None;
+
     /// What an event of this stream is about. When one event cannot be folded, the later ones of its key wait behind it, in
     /// order, and all others go on. So what shares a key is all that has to be folded in the order of the log; by default
     /// that is what shares an id: a product and its stock; an order, its payment and its shipment.

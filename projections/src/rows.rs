@@ -9,6 +9,8 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::runtime::Comparison;
+
 /// A query with its arguments, borrowed for as long as the rows that are bound to it.
 pub type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, PgArguments>;
 
@@ -36,6 +38,8 @@ pub trait Row: Clone + Debug + PartialEq + Send + Sync + 'static {
     fn bind_rows<'q>(query: Query<'q>, rows: &[&'q Self]) -> Query<'q>;
     /// Appends the row in the binary format of `copy`.
     fn copy(&self, out: &mut Vec<u8>);
+    /// The columns with their values, to be shown, in the order of [`COLUMNS`](Self::COLUMNS).
+    fn shown(&self) -> Vec<(&'static str, String)>;
 }
 
 /// A type that a column can have.
@@ -178,6 +182,17 @@ macro_rules! row {
                         .bind(rows.iter().map(|row| row.$group.as_deref().map(|it| &it.$first)).collect::<Vec<_>>())
                         $(.bind(rows.iter().map(|row| row.$group.as_deref().map(|it| &it.$more)).collect::<Vec<_>>()))*
                     )*
+            }
+
+            fn shown(&self) -> Vec<(&'static str, String)> {
+                vec![
+                    $((stringify!($key), format!("{:?}", self.$key)),)+
+                    $((stringify!($column), format!("{:?}", self.$column)),)*
+                    $(
+                        (stringify!($first), format!("{:?}", self.$group.as_deref().map(|it| &it.$first))),
+                        $((stringify!($more), format!("{:?}", self.$group.as_deref().map(|it| &it.$more))),)*
+                    )*
+                ]
             }
 
             fn copy(&self, out: &mut Vec<u8>) {
@@ -337,6 +352,15 @@ pub trait Tables: Send + Sync + 'static {
     async fn load(&mut self, schema: &str, connection: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error>;
     /// Writes what the fold made: each changed row once.
     async fn write(&self, schema: &str, connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error>;
+    /// Compares everything that was put with the rows in the tables: all of them, or those that have a value, as text, in a
+    /// column.
+    async fn compare(
+        &self,
+        schema: &str,
+        connection: &mut sqlx::PgConnection,
+        only: Option<(&'static str, &str)>,
+        comparison: &mut Comparison,
+    ) -> Result<(), sqlx::Error>;
     /// As [`load`](Self::load), from tables in memory that hold everything.
     fn load_from(&mut self, all: &Self) -> bool;
     /// As [`write`](Self::write), into tables in memory that hold everything.
@@ -383,6 +407,17 @@ macro_rules! tables {
 
             async fn write(&self, schema: &str, connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
                 $($crate::runtime::sql::write(&self.$table, schema, connection).await?;)+
+                Ok(())
+            }
+
+            async fn compare(
+                &self,
+                schema: &str,
+                connection: &mut sqlx::PgConnection,
+                only: Option<(&'static str, &str)>,
+                comparison: &mut $crate::runtime::Comparison,
+            ) -> Result<(), sqlx::Error> {
+                $($crate::runtime::sql::compare(&self.$table, schema, connection, only, comparison).await?;)+
                 Ok(())
             }
 

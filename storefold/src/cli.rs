@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use domain::ids::OrderId;
 use uuid::Uuid;
@@ -55,6 +55,10 @@ pub(crate) enum Command {
     Import(Import),
     /// Build read models anew from the log, with the shop open.
     Rebuild(Rebuild),
+    /// Hold read models against a second, plain fold of the log, and print what differs. Exit code 4 says that something does.
+    Verify(Verify),
+    /// Fold the rows of one key anew and write them over what is there.
+    Repair(Repair),
     /// Show how far the read models and the processes are.
     Status {
         /// Print JSON.
@@ -156,7 +160,8 @@ pub(crate) struct Import {
 
 /// What to rebuild.
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false)]
+#[group(skip)]
+#[command(group(ArgGroup::new("what").required(true)))]
 pub(crate) struct Rebuild {
     /// The read model to rebuild.
     #[arg(value_name = "NAME", group = "what")]
@@ -164,6 +169,51 @@ pub(crate) struct Rebuild {
     /// Rebuild every read model.
     #[arg(long, group = "what")]
     pub(crate) all: bool,
+    /// Go back to what was live before, brought up to date, instead of building anew.
+    #[arg(long, conflicts_with_all = ["until", "keep_shadow"])]
+    pub(crate) rollback: bool,
+    /// Fold only up to this position or time (RFC 3339), into a copy: needs --keep-shadow.
+    #[arg(long, value_name = "POSITION|TIME", requires = "keep_shadow", conflicts_with = "all")]
+    pub(crate) until: Option<String>,
+    /// Leave what was folded in a schema of this name, which nothing follows; readers go on with what they have.
+    #[arg(long, value_name = "SCHEMA", requires = "until")]
+    pub(crate) keep_shadow: Option<String>,
+    /// Print progress and result as JSON, an object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to hold against the log.
+#[derive(Debug, Args)]
+#[group(skip)]
+#[command(group(ArgGroup::new("verified").required(true)))]
+pub(crate) struct Verify {
+    /// The read model to verify.
+    #[arg(value_name = "NAME", group = "verified")]
+    pub(crate) name: Option<String>,
+    /// Verify every read model.
+    #[arg(long, group = "verified")]
+    pub(crate) all: bool,
+    /// Verify so many keys, chosen at random, instead of every row. Where a row follows from many keys, every row is.
+    #[arg(long, value_name = "N", conflicts_with = "full")]
+    pub(crate) sample: Option<u32>,
+    /// Verify every row, as without --sample.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Print JSON, an object a read model.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to mend.
+#[derive(Debug, Args)]
+pub(crate) struct Repair {
+    /// The read model.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The key: the id of an order or a payment, a SKU.
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
 }
 
 /// What to let try again.
@@ -180,7 +230,8 @@ pub(crate) struct Retry {
 
 /// Which parked events to fold.
 #[derive(Debug, Args)]
-#[group(id = "parked", required = true, multiple = true)]
+#[group(skip)]
+#[command(group(ArgGroup::new("parked").required(true).multiple(true)))]
 pub(crate) struct Redrive {
     /// Only those of this read model.
     #[arg(value_name = "NAME", group = "parked")]

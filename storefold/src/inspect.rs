@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,7 +11,6 @@ use domain::process::Process as _;
 use domain::processes::checkout::Checkout;
 use domain::supervision::{Refusal, Retry, Supervision};
 use event_store::{Direction, Metadata, Position, RecordedEvent, StreamName};
-use projections::Projector;
 use projections::runtime::{self, Redriven, Standing};
 use serde::Serialize;
 use serde_json::Value;
@@ -21,6 +19,7 @@ use write_side::process::{self, Parked};
 use write_side::{Envelope, ExecuteError};
 
 use crate::cli;
+use crate::rebuild::model;
 use crate::shop::Shop;
 
 /// For how long it is watched how fast read models fold that are behind.
@@ -248,14 +247,6 @@ pub(crate) async fn skip(shop: &Shop, wanted: &cli::Skip) -> anyhow::Result<()> 
     let Redriven { folded, parked } = skipped;
     let mut out = std::io::stdout().lock();
     Ok(writeln!(out, "left out; of what waited behind it, {folded} events folded, {parked} still parked")?)
-}
-
-/// A read model by its name.
-fn model(name: &str) -> anyhow::Result<Arc<dyn Projector>> {
-    let models = projections::read_models();
-    let known = models.iter().map(|model| model.name()).collect::<Vec<_>>().join(", ");
-    let model = models.into_iter().find(|model| model.name() == name);
-    model.with_context(|| format!("there is no read model {name:?}; there are {known}"))
 }
 
 /// `storefold retry`

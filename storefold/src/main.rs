@@ -19,6 +19,7 @@ mod shop;
 mod signals;
 mod telemetry;
 mod trade;
+mod verify;
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -64,8 +65,13 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Import(wanted) => return run_import(&config, &wanted).await,
         Command::Rebuild(wanted) => {
             let stop = signals::stop()?;
-            with_shop(&config, async |shop| rebuild::rebuild(shop, wanted.name.as_deref(), stop).await).await?;
+            with_shop(&config, async |shop| rebuild::rebuild(shop, &wanted, stop).await).await?;
         }
+        Command::Verify(wanted) => {
+            let stop = signals::stop()?;
+            return with_shop(&config, async |shop| verify::verify(shop, &wanted, stop).await).await;
+        }
+        Command::Repair(wanted) => with_shop(&config, async |shop| verify::repair(shop, &wanted).await).await?,
         Command::Status { json } => with_shop(&config, async |shop| inspect::status(shop, json).await).await?,
         Command::Parked { json } => with_shop(&config, async |shop| inspect::parked(shop, json).await).await?,
         Command::Retry(wanted) => with_shop(&config, async |shop| inspect::retry(shop, &wanted).await).await?,

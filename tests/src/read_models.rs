@@ -260,6 +260,118 @@ async fn a_bad_event_holds_up_its_key_alone_until_it_is_left_out() {
     assert!(!nothing.status.success() && String::from_utf8_lossy(&nothing.stderr).contains("nothing of the kind"));
 }
 
+/// The schema of the tables that readers see of a read model.
+async fn live_schema(database: &Database, name: &str) -> String {
+    let sql = "select schema_name from control.generations where name = $1 and state = 'live'";
+    sqlx::query_scalar(sql).bind(name).fetch_one(&database.pool).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_differs_from_the_log_is_found_shown_and_mended() {
+    let database = Database::create().await;
+    let server = Server::start_by_hand(&database).await;
+    let position = trade(&server, 40).await;
+    server.query(EVERY_READ_MODEL, json!({}), Some(&position)).await;
+    let printed = database.run_well(&["verify", "--all", "--json"]).await;
+    let found: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(found.len(), 8);
+    let rows = |name: &str| found.iter().find(|one| one["read_model"] == name).unwrap()["rows"].as_u64().unwrap();
+    // 40 orders with two lines each, and what happened to them.
+    assert!(rows("orders") > 120 && rows("sales_daily") > 0, "{printed}");
+    let before = hashes(&database).await;
+
+    let schema = live_schema(&database, "orders").await;
+    let mut ids = Vec::new();
+    for sql in [
+        "update %.orders set total_minor = total_minor + 7 where reference = 'R1' returning order_id",
+        "delete from %.order_lines where line_no = 2 and order_id = (select order_id from %.orders where reference = 'R2')
+            returning order_id",
+        "insert into %.order_lines (order_id, line_no, sku, quantity, unit_price_minor)
+            select order_id, 9, 'GHOST', 1, 1 from %.orders where reference = 'R3' returning order_id",
+    ] {
+        let sql = sqlx::AssertSqlSafe(sql.replace('%', &schema));
+        ids.push(sqlx::query_scalar::<_, Uuid>(sql).fetch_one(&database.pool).await.unwrap().to_string());
+    }
+    for arguments in
+        [&["verify", "orders"][..], &["verify", "orders", "--full"], &["verify", "orders", "--sample", "1000"]]
+    {
+        let output = database.run(arguments).await;
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(4), "{printed}");
+        for line in ["  - total_minor: ", "  + total_minor: ", "  + sku: \"S0\"", "  - sku: \"GHOST\"", " 3 differ "] {
+            assert!(printed.contains(line), "no {line:?} in {printed}");
+        }
+        assert!(ids.iter().all(|id| printed.contains(id.as_str())), "{printed}");
+    }
+    for id in &ids {
+        let printed = database.run_well(&["repair", "orders", id]).await;
+        assert!(printed.contains("mended: 1 rows"), "{printed}");
+    }
+    assert_eq!(hashes(&database).await, before);
+    database.run_well(&["verify", "--all"]).await;
+    // The projector goes on as if nothing had been.
+    let position = trade(&server, 4).await;
+    server.query(EVERY_READ_MODEL, json!({}), Some(&position)).await;
+    database.run_well(&["verify", "--all"]).await;
+    let refused = database.run(&["repair", "sales_daily", "2026-01-01"]).await;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("storefold rebuild sales_daily"));
+}
+
+#[tokio::test]
+async fn an_older_generation_is_gone_back_to_without_a_step_back() {
+    let database = Database::create().await;
+    let server = Server::start_by_hand(&database).await;
+    trade(&server, 8).await;
+    let refused = database.run(&["rebuild", "orders", "--rollback"]).await;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no older generation"));
+    let first = live_schema(&database, "orders").await;
+    database.run_well(&["rebuild", "orders"]).await;
+    let second = live_schema(&database, "orders").await;
+    let position = trade(&server, 8).await;
+    server.query("{ orders { totalCount } }", json!({}), Some(&position)).await;
+    let before = canonical_hash(&database, "orders").await;
+    database.run_well(&["rebuild", "orders", "--rollback"]).await;
+    assert_eq!(live_schema(&database, "orders").await, first);
+    assert_eq!(canonical_hash(&database, "orders").await, before);
+    let position = trade(&server, 4).await;
+    let found = server.query("{ orders { totalCount } }", json!({}), Some(&position)).await;
+    assert_eq!(found["orders"]["totalCount"], 20);
+    database.run_well(&["rebuild", "orders", "--rollback"]).await;
+    assert_eq!(live_schema(&database, "orders").await, second);
+    database.run_well(&["verify", "orders"]).await;
+}
+
+#[tokio::test]
+async fn a_copy_as_of_then_is_what_readers_saw_then() {
+    let database = Database::create().await;
+    let server = Server::start_by_hand(&database).await;
+    let position = trade(&server, 12).await;
+    server.query("{ orders { totalCount } }", json!({}), Some(&position)).await;
+    let (then, now) = (canonical_hash(&database, "orders").await, chrono::Utc::now());
+    let later = trade(&server, 5).await;
+    server.query("{ orders { totalCount } }", json!({}), Some(&later)).await;
+    let live = canonical_hash(&database, "orders").await;
+    let time = now.to_rfc3339();
+    for (until, schema) in [(position.as_str(), "as_of_position"), (&time, "as_of_time")] {
+        let copy = ["rebuild", "orders", "--until", until, "--keep-shadow", schema];
+        let printed = database.run_well(&[&copy[..], &["--json"]].concat()).await;
+        let told: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((&told[0]["phase"], &told.last().unwrap()["done"]["schema"]), (&json!("folding"), &json!(schema)));
+        let hash =
+            format!("select md5(string_agg(t::text, e'\\n' order by t::text collate \"C\")) from {schema}.orders t");
+        let hash = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(hash)).fetch_one(&database.pool).await.unwrap();
+        assert_eq!(hash, then, "{schema}");
+        assert!(!database.run(&copy).await.status.success(), "a schema that is there is not written over");
+    }
+    assert_eq!(canonical_hash(&database, "orders").await, live);
+    for wrong in ["read", "pg_copy", "Copy", "a;b"] {
+        let refused = database.run(&["rebuild", "orders", "--until", &position, "--keep-shadow", wrong]).await;
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("no name for a copy"), "{wrong}");
+    }
+    let refused = database.run(&["rebuild", "orders", "--until", "yesterday", "--keep-shadow", "copy"]).await;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("neither a position"));
+}
+
 #[tokio::test]
 async fn what_cannot_be_done_says_what_to_do() {
     let database = Database::create().await;

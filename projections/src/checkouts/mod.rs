@@ -58,6 +58,7 @@ impl ReadModel for Checkouts {
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/checkouts.sql");
     const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/checkouts.keys.sql");
     type Tables = Tables;
+    const ROWS_OF_A_KEY: Option<(&'static str, &'static str)> = Some(("checkouts", "order_id"));
 
     fn fold(tables: &mut Tables, happened: &Happened) -> Result<(), FoldError> {
         use ordering::Event::{Placed, Recorded};

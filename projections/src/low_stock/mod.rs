@@ -42,6 +42,7 @@ impl ReadModel for LowStock {
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/low_stock.sql");
     const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/low_stock.keys.sql");
     type Tables = Tables;
+    const ROWS_OF_A_KEY: Option<(&'static str, &'static str)> = Some(("low_stock", "sku"));
 
     fn fold(tables: &mut Tables, happened: &Happened) -> Result<(), FoldError> {
         let ShopEvent::Inventory(sku, event) = &happened.event else { return Ok(()) };

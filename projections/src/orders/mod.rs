@@ -97,6 +97,7 @@ impl ReadModel for Orders {
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/orders.sql");
     const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/orders.keys.sql");
     type Tables = Tables;
+    const ROWS_OF_A_KEY: Option<(&'static str, &'static str)> = Some(("orders", "order_id"));
 
     fn fold(tables: &mut Tables, happened: &Happened) -> Result<(), FoldError> {
         use ordering::Event::{Placed, Recorded};

@@ -85,6 +85,7 @@ impl ReadModel for PaymentsLedger {
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/payments_ledger.sql");
     const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/payments_ledger.keys.sql");
     type Tables = Tables;
+    const ROWS_OF_A_KEY: Option<(&'static str, &'static str)> = Some(("payments", "payment_id"));
 
     fn fold(tables: &mut Tables, happened: &Happened) -> Result<(), FoldError> {
         let ShopEvent::Payments(payment, event) = &happened.event else { return Ok(()) };

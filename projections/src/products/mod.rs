@@ -47,6 +47,7 @@ impl ReadModel for Products {
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/products.sql");
     const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/products.keys.sql");
     type Tables = Tables;
+    const ROWS_OF_A_KEY: Option<(&'static str, &'static str)> = Some(("products", "sku"));
 
     fn fold(tables: &mut Tables, happened: &Happened) -> Result<(), FoldError> {
         let (ShopEvent::Catalog(sku, _) | ShopEvent::Inventory(sku, _)) = &happened.event else { return Ok(()) };

@@ -92,6 +92,26 @@ pub enum ProjectionError {
         /// The event's id.
         event: Uuid,
     },
+    /// Rows of this read model follow from the events of more than one key.
+    #[error("a row of {name} follows from the events of many keys; run `storefold rebuild {name}`")]
+    NotByKey {
+        /// The read model.
+        name: String,
+    },
+    /// What a rebuild has made is not what a plain fold of the log makes.
+    #[error("the rebuilt {name} differs from the log, so readers go on seeing the old one: {difference}")]
+    Differs {
+        /// The read model.
+        name: String,
+        /// The first difference.
+        difference: String,
+    },
+    /// There is no older generation to go back to.
+    #[error("there is no older generation of {name} that this release can fold on")]
+    NothingToGoBackTo {
+        /// The read model.
+        name: String,
+    },
     /// A parked event is not in the log any more.
     #[error("the parked event {stream}@{revision} is not in the log any more")]
     ParkedAndGone {

@@ -23,6 +23,14 @@ pub enum State {
 }
 
 impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Building => "building",
+            Self::Retired => "retired",
+        }
+    }
+
     fn parse(text: &str) -> Result<Self, sqlx::Error> {
         match text {
             "live" => Ok(Self::Live),
@@ -147,11 +155,6 @@ pub(super) async fn add<M: ReadModel>(
     state: State,
     checkpoint: Option<Position>,
 ) -> Result<Generation, sqlx::Error> {
-    let state = match state {
-        State::Live => "live",
-        State::Building => "building",
-        State::Retired => "retired",
-    };
     let next = "with next as (
             select coalesce(max(generation), 0) + 1 as generation from control.generations where name = $1
         )
@@ -161,7 +164,7 @@ pub(super) async fn add<M: ReadModel>(
     sqlx::query_as(next)
         .bind(M::NAME)
         .bind(M::VERSION)
-        .bind(state)
+        .bind(state.name())
         .bind(checkpoint.map(commit))
         .bind(checkpoint.map(prepared))
         .fetch_one(connection)
@@ -182,7 +185,7 @@ pub(super) async fn advance(
                 folded = folded + $8
           where name = $1 and generation = $2
             and commit_position is not distinct from $5 and prepare_position is not distinct from $6
-            and state = (case when $7 then 'live' else 'building' end) and parked_changes = $9
+            and state = $7 and parked_changes = $9
             and ($10::uuid is null or exists (select from control.leases l
                 where l.name = $1 and l.leader = $10 and l.term = $11 and l.leads_until > clock_timestamp()))",
     )
@@ -192,7 +195,7 @@ pub(super) async fn advance(
     .bind(prepared(to))
     .bind(generation.checkpoint.map(commit))
     .bind(generation.checkpoint.map(prepared))
-    .bind(generation.state == State::Live)
+    .bind(generation.state.name())
     .bind(events as i64)
     .bind(generation.parked_changes)
     .bind(lead.map(|lead| lead.leader))

@@ -13,6 +13,7 @@ mod rebuild;
 pub mod sql;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::sync::Arc;
 
@@ -30,7 +31,8 @@ pub use batch::ProjectionError;
 pub use generations::{Generation, Standing, State, generations, standings};
 pub use leases::Leases;
 pub use parking::{Parked, Redriven, parked};
-pub use rebuild::{Phase, Progress, Rebuilt};
+pub use rebuild::{Phase, Progress, Rebuilt, Until};
+pub use verify::{Column, Comparison, Difference, Extent, MOST_DIFFERENCES, Verified};
 
 /// Every read model there is: a new one is registered by a line in here.
 pub fn read_models() -> Vec<Arc<dyn Projector>> {
@@ -129,6 +131,38 @@ pub trait Projector: Send + Sync {
     /// # Errors
     /// When its projector stands still, or the database cannot be read.
     async fn reached(&self, context: &Context, position: Position) -> Result<(), ProjectionError>;
+    /// Holds what readers see against a second, plain fold of the log. `progress` is told how far it is: how many events were
+    /// folded, or how many rows compared.
+    ///
+    /// # Errors
+    /// [`ProjectionError`], when there is nothing to compare.
+    async fn verify(
+        &self,
+        context: &Context,
+        extent: Extent,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Verified, ProjectionError>;
+    /// Folds the rows of one key anew and writes them over what readers see. Answers what they differed in.
+    ///
+    /// # Errors
+    /// [`ProjectionError::NotByKey`], or that the database or the log failed; what readers see is as it was.
+    async fn repair(&self, context: &Context, key: &str) -> Result<Verified, ProjectionError>;
+    /// Goes back to what was live before, which is folded up to where readers are now, and switches them over.
+    ///
+    /// # Errors
+    /// [`ProjectionError::NothingToGoBackTo`], or as a rebuild; what readers see is as it was.
+    async fn roll_back(&self, context: &Context) -> Result<Generation, ProjectionError>;
+    /// Folds the log up to a point into tables of their own, in a new schema that nothing follows: a copy as of then.
+    ///
+    /// # Errors
+    /// [`ProjectionError`]; there is no such schema then, or it was there before.
+    async fn copy_as_of(
+        &self,
+        context: &Context,
+        until: Until,
+        schema: &str,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Rebuilt, ProjectionError>;
     /// Folds what is parked of a key, in order, as far as it can be folded now.
     ///
     /// # Errors
@@ -176,6 +210,33 @@ impl<M: ReadModel> Projector for Runs<M> {
 
     async fn reached(&self, context: &Context, position: Position) -> Result<(), ProjectionError> {
         projector::reached(context, M::NAME, position).await
+    }
+
+    async fn verify(
+        &self,
+        context: &Context,
+        extent: Extent,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Verified, ProjectionError> {
+        verify::verify::<M>(context, extent, progress).await
+    }
+
+    async fn repair(&self, context: &Context, key: &str) -> Result<Verified, ProjectionError> {
+        verify::repair::<M>(context, key).await
+    }
+
+    async fn roll_back(&self, context: &Context) -> Result<Generation, ProjectionError> {
+        rebuild::roll_back::<M>(context).await
+    }
+
+    async fn copy_as_of(
+        &self,
+        context: &Context,
+        until: Until,
+        schema: &str,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Rebuilt, ProjectionError> {
+        rebuild::copy_as_of::<M>(context, until, schema, progress).await
     }
 
     async fn redrive(&self, context: &Context, key: &str) -> Result<Redriven, ProjectionError> {

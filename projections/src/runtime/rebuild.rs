@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use event_store::{Filter, PastTheEnd, Position, RecordedEvent};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Postgres, Transaction};
@@ -9,9 +10,10 @@ use sqlx::{Connection as _, Postgres, Transaction};
 use super::contiguity::Contiguity;
 use super::generations::{self, Generation, State};
 use super::parking::{self, Held, Parking};
-use super::{Context, ProjectionError, batch, sql};
+use super::{Context, ProjectionError, batch, sql, verify};
 use crate::read_model::ReadModel;
 use crate::rows::Tables;
+use crate::shop_event;
 
 /// How many events of the log are read at a time.
 const PAGE: usize = 5_000;
@@ -20,6 +22,9 @@ const CLOSE: (usize, usize) = (1_000, 100);
 /// How long the switch waits for readers before it lets them go first and tries again, and how long a process that is
 /// frozen in the middle of it may hold the projector.
 const SWITCH_PATIENCE: &str = "set local lock_timeout = '500ms'; set local idle_in_transaction_session_timeout = '8s'";
+
+/// How many keys are verified before the shadow is taken live.
+const SAMPLE: u32 = 20;
 
 /// How long the switch stands back for a long query.
 const GIVE_WAY: Duration = Duration::from_secs(1);
@@ -44,15 +49,42 @@ pub enum Phase {
     Loading,
     /// It catches up with what has happened meanwhile.
     CatchingUp,
+    /// It holds a sample of the shadow against a plain fold.
+    Verifying,
     /// It takes the shadow live.
     Switching,
+}
+
+/// Up to where a copy as of then is folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Up to and with this position of the log.
+    Position(Position),
+    /// Up to the first event of the read model that was decided later than this.
+    Time(DateTime<Utc>),
+}
+
+impl Until {
+    /// How many of these events, which stand in order, come before the end; `None` when all of them do.
+    fn cut(self, events: &[RecordedEvent]) -> Option<usize> {
+        events.iter().position(|event| match self {
+            Self::Position(last) => event.position > last,
+            Self::Time(last) => shop_event::decode(event).is_ok_and(|happened| happened.at > last),
+        })
+    }
+
+    fn is_reached(self, position: Option<Position>) -> bool {
+        matches!(self, Self::Position(last) if position >= Some(last))
+    }
 }
 
 /// What a rebuild has done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// The generation that readers see now.
-    pub generation: i32,
+    /// The generation that readers see now; `None` where readers see what they saw.
+    pub generation: Option<i32>,
+    /// Up to where the log is folded into it.
+    pub position: Option<Position>,
     /// How many rows were loaded.
     pub rows: u64,
     /// How many events were folded.
@@ -66,40 +98,129 @@ pub(super) async fn rebuild<M: ReadModel>(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Rebuilt, ProjectionError> {
     let start = Instant::now();
-    // A connection of its own holds the claim: it ends with the connection, however this ends.
-    // Between two statements of the load it may sort for long; nobody waits for that transaction.
-    let options = context.pool.connect_options().as_ref().clone();
-    let options = options.options([("idle_in_transaction_session_timeout", "0")]);
-    let mut claim = PgConnection::connect_with(&options).await?;
-    if !generations::claim_rebuild(&mut claim, M::NAME).await? {
-        return Err(ProjectionError::Rebuilding { name: M::NAME.to_owned() });
-    }
+    let mut claim = claim::<M>(context).await?;
     let live = generations::live(&mut claim, M::NAME).await?.map_or(M::VERSION, |live| live.version);
     if live > M::VERSION {
         return Err(ProjectionError::Outdated { name: M::NAME.to_owned(), live, known: M::VERSION });
     }
     generations::sweep(&mut claim, M::NAME).await?;
-    let folded = fold_log::<M>(context, &mut claim, progress).await?;
+    let folded = fold_log::<M>(context, &mut claim, None, progress).await?;
     let events = folded.events;
     progress(Progress { phase: Phase::Loading, events, of: None });
     let (mut shadow, rows) = load::<M>(&mut claim, folded).await?;
     catch_up::<M>(context, &mut claim, &mut shadow, progress).await?;
+    progress(Progress { phase: Phase::Verifying, events, of: None });
+    verify_sample::<M>(context, &mut claim, &shadow.generation).await?;
     progress(Progress { phase: Phase::Switching, events, of: None });
+    switch_patiently::<M>(context, &mut claim, &mut shadow, progress).await?;
+    generations::sweep(&mut claim, M::NAME).await?;
+    claim.close().await?;
+    let Generation { generation, checkpoint: position, .. } = shadow.generation;
+    Ok(Rebuilt { generation: Some(generation), position, rows, events, took: start.elapsed() })
+}
+
+/// Holds a sample of what was built against a plain fold, where a sample can be taken: a rebuild that went wrong is not to
+/// go live.
+async fn verify_sample<M: ReadModel>(
+    context: &Context,
+    connection: &mut PgConnection,
+    generation: &Generation,
+) -> Result<(), ProjectionError> {
+    if M::ROWS_OF_A_KEY.is_none() {
+        return Ok(());
+    }
+    let sample = verify::Extent::Sample(SAMPLE);
+    let verified = verify::verify_generation::<M>(context, connection, generation, sample, &|_| {}).await?;
+    match verified.differences.first() {
+        None => Ok(()),
+        Some(difference) => {
+            Err(ProjectionError::Differs { name: M::NAME.to_owned(), difference: difference.to_string() })
+        }
+    }
+}
+
+/// Takes the shadow live, as often as it takes until no long query is in the way.
+async fn switch_patiently<M: ReadModel>(
+    context: &Context,
+    connection: &mut PgConnection,
+    shadow: &mut Shadow,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<(), ProjectionError> {
     loop {
-        match switch::<M>(context, &mut claim, &shadow).await {
+        match switch::<M>(context, connection, shadow).await {
             Err(ProjectionError::Database(error)) if is_lock_timeout(&error) => {
                 tracing::info!("a long query holds the views; letting it go first");
                 tokio::time::sleep(GIVE_WAY).await;
                 // Committed on its own, so that the next attempt has little to fold while it holds the projector.
-                catch_up::<M>(context, &mut claim, &mut shadow, progress).await?;
+                catch_up::<M>(context, connection, shadow, progress).await?;
             }
-            other => break other?,
+            other => {
+                other?;
+                context.moved.send_replace(());
+                return Ok(());
+            }
         }
     }
-    context.moved.send_replace(());
-    generations::sweep(&mut claim, M::NAME).await?;
+}
+
+/// Goes back to the generation that was live before. It is folded up to where readers are first, so that they see nothing go
+/// backwards.
+pub(super) async fn roll_back<M: ReadModel>(context: &Context) -> Result<Generation, ProjectionError> {
+    let mut claim = claim::<M>(context).await?;
+    let all = generations::generations(&mut claim).await?;
+    let is_older = |one: &Generation| one.name == M::NAME && one.state == State::Retired && one.version == M::VERSION;
+    let older = all.into_iter().rfind(is_older);
+    let generation = older.ok_or_else(|| ProjectionError::NothingToGoBackTo { name: M::NAME.to_owned() })?;
+    let parking = Parking::of(&context.pool, &generation).await?;
+    let contiguity = Contiguity::from_a_checkpoint(generation.generation, generation.checkpoint);
+    let mut shadow = Shadow { generation, parking, contiguity, events: 0 };
+    catch_up::<M>(context, &mut claim, &mut shadow, &|_| {}).await?;
+    switch_patiently::<M>(context, &mut claim, &mut shadow, &|_| {}).await?;
     claim.close().await?;
-    Ok(Rebuilt { generation: shadow.generation.generation, rows, events, took: start.elapsed() })
+    Ok(shadow.generation)
+}
+
+/// Folds the log up to a point into tables in a schema of their own, which nothing follows.
+pub(super) async fn copy_as_of<M: ReadModel>(
+    context: &Context,
+    until: Until,
+    schema: &str,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Rebuilt, ProjectionError> {
+    let start = Instant::now();
+    let mut connection = patient_connection(context).await?;
+    let folded = fold_log::<M>(context, &mut connection, Some(until), progress).await?;
+    let Folded { tables, checkpoint, events, parked: (parked, _), .. } = folded;
+    if !parked.is_empty() {
+        tracing::warn!(
+            events = parked.len(),
+            "events that cannot be folded, and what comes behind them, are not in the copy"
+        );
+    }
+    progress(Progress { phase: Phase::Loading, events, of: None });
+    let mut transaction = connection.begin().await?;
+    sql::create_tables(&mut transaction, schema, M::TABLES_SQL).await?;
+    let rows = tables.copy(schema, &mut transaction).await?;
+    sql::in_schema(&mut transaction, schema, M::KEYS_SQL).await?;
+    sql::analyze(&mut transaction, schema, &M::Tables::names()).await?;
+    transaction.commit().await?;
+    connection.close().await?;
+    Ok(Rebuilt { generation: None, position: checkpoint, rows, events, took: start.elapsed() })
+}
+
+/// A connection that may rest for long between two statements of a transaction: nobody waits for it.
+async fn patient_connection(context: &Context) -> Result<PgConnection, sqlx::Error> {
+    let options = context.pool.connect_options().as_ref().clone();
+    PgConnection::connect_with(&options.options([("idle_in_transaction_session_timeout", "0")])).await
+}
+
+/// A connection of its own that holds the right to rebuild a read model: it ends with the connection, however this ends.
+async fn claim<M: ReadModel>(context: &Context) -> Result<PgConnection, ProjectionError> {
+    let mut claim = patient_connection(context).await?;
+    if !generations::claim_rebuild(&mut claim, M::NAME).await? {
+        return Err(ProjectionError::Rebuilding { name: M::NAME.to_owned() });
+    }
+    Ok(claim)
 }
 
 /// The log, folded in memory.
@@ -161,10 +282,11 @@ impl Shadow {
     }
 }
 
-/// Folds the whole log in memory, reading the next page while this one is folded.
+/// Folds the log in memory, all of it or up to a point, reading the next page while this one is folded.
 async fn fold_log<M: ReadModel>(
     context: &Context,
     connection: &mut PgConnection,
+    until: Option<Until>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Folded<M>, ProjectionError> {
     let filter = Filter::categories(M::CATEGORIES.iter().copied());
@@ -180,7 +302,14 @@ async fn fold_log<M: ReadModel>(
     };
     let mut page = context.store.read_all(None, &filter, PAGE).await?;
     loop {
-        let (read_to, read, at_head) = (page.read_to, page.events, page.at_head);
+        let (mut read_to, mut read, mut at_head) = (page.read_to, page.events, page.at_head);
+        if let Some(until) = until {
+            at_head |= until.is_reached(read_to);
+            if let Some(end) = until.cut(&read) {
+                read.truncate(end);
+                (read_to, at_head) = (read.last().map(|last| last.position), true);
+            }
+        }
         let next =
             async { if at_head { Ok(None) } else { context.store.read_all(read_to, &filter, PAGE).await.map(Some) } };
         let fold = tokio::task::spawn_blocking(move || folded.fold(read));

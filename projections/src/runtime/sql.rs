@@ -1,9 +1,13 @@
 //! The SQL of any table, made from what its rows say about themselves. All dynamic SQL of this crate is in here: names
 //! come from constants of the code, values are always bound.
 
+use std::collections::HashMap;
+
+use futures::TryStreamExt as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
 
+use super::Comparison;
 use crate::rows::{Row, Rows};
 
 /// How many bytes go to the server at a time while copying.
@@ -82,6 +86,41 @@ pub async fn copy<R: Row>(rows: &Rows<R>, schema: &str, connection: &mut PgConne
     buffer.extend((-1_i16).to_be_bytes());
     sink.send(buffer).await?;
     sink.finish().await
+}
+
+/// Compares the rows that were put with those in a table: all of them, or those that have a value, as text, in a column.
+pub async fn compare<R: Row>(
+    rows: &Rows<R>,
+    schema: &str,
+    connection: &mut PgConnection,
+    only: Option<(&'static str, &str)>,
+    comparison: &mut Comparison,
+) -> Result<(), sqlx::Error> {
+    let mut expected: HashMap<R::Key, &R> = rows.written().into_iter().map(|row| (row.key(), row)).collect();
+    let column = only.map_or("", |(column, _)| column);
+    let condition = if column.is_empty() { "$1::text is null".to_owned() } else { format!("{column}::text = $1") };
+    let sql = format!("select {} from \"{schema}\".{} where {condition}", columns::<R>(), R::TABLE);
+    let mut found = sqlx::query(AssertSqlSafe(sql)).bind(only.map(|(_, key)| key)).fetch(connection);
+    while let Some(row) = found.try_next().await? {
+        let row = R::read(&row)?;
+        comparison.add(Some(&row), expected.remove(&row.key()));
+    }
+    let mut missing: Vec<&R> = expected.into_values().collect();
+    missing.sort_unstable_by_key(|row| row.key());
+    missing.into_iter().for_each(|row| comparison.add(None, Some(row)));
+    Ok(())
+}
+
+/// Deletes the rows that have a value, as text, in a column.
+pub(super) async fn delete_key(
+    connection: &mut PgConnection,
+    schema: &str,
+    table: &str,
+    column: &str,
+    key: &str,
+) -> Result<(), sqlx::Error> {
+    let sql = format!("delete from \"{schema}\".{table} where {column}::text = $1");
+    sqlx::query(AssertSqlSafe(sql)).bind(key).execute(connection).await.map(drop)
 }
 
 /// Creates the schema of a generation with its tables.

@@ -42,6 +42,7 @@ async fn a_history_that_is_traded_ends_as_one_that_is_recorded() {
     }
     let server = Server::start(&database).await;
     assert_eq!(answers(&server).await, expected);
+    database.run_well(&["verify", "--all"]).await;
 
     let length = database.log_length().await;
     database.run_well(&["import", "--json", "--live", "--fulfil", path]).await;
