@@ -88,11 +88,6 @@ pub(crate) fn restless() -> Timing {
     Timing { answer: Duration::from_millis(250), ..hasty() }
 }
 
-/// One that gives up soon, so that the caller has to ask again.
-pub(crate) fn impatient() -> Timing {
-    Timing { patience: Duration::from_millis(50), ..restless() }
-}
-
 /// Two servers on one log, of which the clients know the first. The log remembers no ids of appends that name no revision,
 /// as any does after a while.
 pub(crate) struct Site([Server; 2]);
