@@ -42,7 +42,7 @@ pub(crate) enum Fault {
     /// It is written, and the network loses everything from then on, until somebody notices. Wants a store that is
     /// [`restless`].
     Frozen,
-    /// The connection is cut when it is written, and the next one is closed as soon as it is made.
+    /// It is written, all connections are cut before it is answered, and the next one is closed as soon as it is made.
     Closed,
 }
 
@@ -163,17 +163,13 @@ impl Site {
             Fault::NotReady => next(1, &AppendFault::NotReady),
             Fault::LateCommit | Fault::Overdue => next(1, &AppendFault::DelayCommit(Wait::Release)),
             Fault::Unanswered => next(1_000, &AppendFault::DelayCommit(Wait::Release)),
-            Fault::LateAnswer | Fault::Restart | Fault::Away | Fault::Frozen => {
+            Fault::LateAnswer | Fault::Restart | Fault::Away | Fault::Frozen | Fault::Closed => {
                 next(1, &AppendFault::DelayAnswer(Wait::Release));
             }
             Fault::NotLeader => {
                 let [one, other] = &self.0;
                 one.faults().next_appends(1, AppendFault::NotLeader(other.endpoint()));
                 other.faults().next_appends(1, AppendFault::NotLeader(one.endpoint()));
-            }
-            Fault::Closed => {
-                next(1, &AppendFault::CutAfterCommit);
-                self.0[0].faults().next_connections(1);
             }
         }
     }
@@ -184,6 +180,13 @@ impl Site {
             Fault::LateAnswer | Fault::LateCommit => {
                 self.holds().await;
                 self.cut();
+            }
+            Fault::Closed => {
+                self.holds().await;
+                self.0[0].faults().next_connections(1);
+                self.cut();
+                // Whoever comes first meets it.
+                self.spent().await;
             }
             Fault::Restart => {
                 self.holds().await;
@@ -212,8 +215,7 @@ impl Site {
             | Fault::CutTwice
             | Fault::TimeOut
             | Fault::NotLeader
-            | Fault::NotReady
-            | Fault::Closed => self.spent().await,
+            | Fault::NotReady => self.spent().await,
         }
     }
 
