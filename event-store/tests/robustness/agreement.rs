@@ -3,8 +3,10 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use event_store::kurrentdb::Timing;
 use event_store::{
     AllPage, Append, AppendError, Appended, Direction, EventStore, Expected, Filter, KurrentEventStore,
     MemoryEventStore, PastTheEnd, Position, PostgresEventStore, ReadError, StreamName, StreamPage,
@@ -17,7 +19,7 @@ use uuid::Uuid;
 
 use crate::dice::{Dice, seed, soon, times};
 use crate::history::{Op, histories, script};
-use crate::site::{Fault, Site, hasty, restless};
+use crate::site::{Fault, Site, hasty};
 use crate::transcript::{Transcript, difference, perform};
 
 /// How many histories all logs are asked.
@@ -25,16 +27,39 @@ const HISTORIES: usize = 500;
 /// How many the log in KurrentDB is asked while things go wrong.
 const FAULTY_HISTORIES: usize = 200;
 /// In so many places at once.
-const PLACES: usize = 64;
+const PLACES: usize = 50;
 /// The same while things go wrong.
-const FAULTY_PLACES: usize = 20;
+const FAULTY_PLACES: usize = 25;
 /// In so many databases.
-const DATABASES: usize = 8;
+const DATABASES: usize = 5;
+/// After how long an append is not waited for any more. Were it less, a busy machine would do nothing any more but make
+/// new connections.
+const ANSWER: Duration = Duration::from_millis(700);
 /// How often a history that shows a difference is made smaller.
 const SHRINKS: usize = 200;
 
 #[tokio::test]
 async fn all_logs_give_the_same_answers() {
+    all_answer_alike(0).await;
+}
+
+#[tokio::test]
+async fn all_logs_give_the_same_answers_to_other_histories() {
+    all_answer_alike(1).await;
+}
+
+#[tokio::test]
+async fn the_answers_are_the_same_while_things_go_wrong() {
+    answers_stay_the_same(2).await;
+}
+
+#[tokio::test]
+async fn the_answers_are_the_same_to_other_histories_while_things_go_wrong() {
+    answers_stay_the_same(3).await;
+}
+
+/// Half of the histories; `number` says which.
+async fn all_answer_alike(number: u64) {
     let databases = join_all((0..DATABASES).map(|_| async { tokio::sync::Mutex::new(postgres().await) })).await;
     let places = join_all((0..PLACES).map(|_| async {
         let site = Site::open().await;
@@ -55,17 +80,23 @@ async fn all_logs_give_the_same_answers() {
         let kurrentdb = compare("KurrentDB", perform(&*places[place].1, &steps, &tag).await);
         postgres.or(kurrentdb)
     };
-    soon(check_all(HISTORIES * times(), PLACES, &check)).await;
+    soon(check_all(HISTORIES / 2 * times(), number, PLACES, &check)).await;
 }
 
-#[tokio::test]
-async fn the_answers_are_the_same_while_things_go_wrong() {
+/// The same while things go wrong.
+async fn answers_stay_the_same(number: u64) {
     let open = async |place: usize| {
         let site = Site::open().await;
         // One that gives up soon leaves more to be found out.
-        let timing = if place.is_multiple_of(2) { restless() } else { Fault::Unanswered.timing() };
+        let patience = if place.is_multiple_of(2) { hasty().patience } else { ANSWER };
+        let timing = Timing { answer: ANSWER, patience, ..hasty() };
         let store = site.connect(timing).await;
-        Shaky { site, store, dice: Mutex::new(Dice::new(place as u64)), gives_up: !place.is_multiple_of(2) }
+        Shaky {
+            site,
+            store,
+            dice: Mutex::new(Dice::new(1_000 * number + place as u64)),
+            gives_up: !place.is_multiple_of(2),
+        }
     };
     let places = join_all((0..FAULTY_PLACES).map(open)).await;
     let check = async |place: usize, history: Vec<Op>| {
@@ -75,16 +106,17 @@ async fn the_answers_are_the_same_while_things_go_wrong() {
         let shaky = perform(&places[place], &steps, &tag).await;
         difference(&steps, &memory, &shaky).map(|what| format!("memory and KurrentDB differ: {what}"))
     };
-    soon(check_all(FAULTY_HISTORIES * times(), FAULTY_PLACES, &check)).await;
+    soon(check_all(FAULTY_HISTORIES / 2 * times(), number, FAULTY_PLACES, &check)).await;
 }
 
 /// Checks histories, in several places at once. Of one that shows a difference the smallest that still does is told.
 async fn check_all<C: Future<Output = Option<String>>>(
     count: usize,
+    number: u64,
     places: usize,
     check: &impl Fn(usize, Vec<Op>) -> C,
 ) {
-    let mut histories = histories(count, places as u64);
+    let mut histories = histories(count, number);
     let all: Vec<Vec<Op>> = histories.iter().map(ValueTree::current).collect();
     let in_place = async |place: usize| {
         for (n, history) in all.iter().enumerate().skip(place).step_by(places) {
@@ -108,7 +140,7 @@ async fn check_all<C: Future<Output = Option<String>>>(
             break;
         }
     }
-    panic!("history {n} of the seed {}: {told}\nin {smallest:#?}", seed());
+    panic!("history {n} of the seed {} and {number}: {told}\nin {smallest:#?}", seed());
 }
 
 /// What the categories of a history start with.
@@ -146,7 +178,7 @@ impl Shaky {
         }
         if dice.below(4) > 0 {
             None
-        } else if self.gives_up && dice.below(4) == 0 {
+        } else if self.gives_up && dice.below(8) == 0 {
             Some(Fault::Unanswered)
         } else {
             Some(dice.pick(&Fault::UNDER_LOAD))

@@ -2,6 +2,7 @@
 
 use std::future::{Future, pending};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use event_store::kurrentdb::Timing;
@@ -90,7 +91,11 @@ pub(crate) fn restless() -> Timing {
 
 /// Two servers on one log, of which the clients know the first. The log remembers no ids of appends that name no revision,
 /// as any does after a while.
-pub(crate) struct Site([Server; 2]);
+pub(crate) struct Site {
+    servers: [Server; 2],
+    /// Whether they were stopped and are not started again.
+    down: AtomicBool,
+}
 
 impl Site {
     pub(crate) async fn open() -> Self {
@@ -104,19 +109,20 @@ impl Site {
     }
 
     async fn on(log: Arc<Log>) -> Self {
-        Self([
+        let servers = [
             Server::start_with(Settings::default(), log.clone()).await.unwrap(),
             Server::start_with(Settings::default(), log).await.unwrap(),
-        ])
+        ];
+        Self { servers, down: AtomicBool::new(false) }
     }
 
     pub(crate) fn log(&self) -> &Log {
-        self.0[0].log()
+        self.servers[0].log()
     }
 
     pub(crate) async fn connect(&self, timing: Timing) -> Arc<KurrentEventStore> {
         // Left alone, a client reads all certificates of the machine twice when it is made, though it needs none: here once.
-        let url = format!("{}&tlsCaFile=/dev/null", self.0[0].url());
+        let url = format!("{}&tlsCaFile=/dev/null", self.servers[0].url());
         loop {
             // A busy machine may need longer than a store waits that gives up soon.
             if let Ok(store) = KurrentEventStore::connect_with(&url, timing).await {
@@ -126,7 +132,7 @@ impl Site {
     }
 
     pub(crate) fn cut(&self) {
-        self.0.iter().for_each(Server::cut_connections);
+        self.servers.iter().for_each(Server::cut_connections);
     }
 
     /// Waits for what comes while the next append meets the fault, and mends it. Says whether the fault was met.
@@ -167,7 +173,7 @@ impl Site {
                 next(1, &AppendFault::DelayAnswer(Wait::Release));
             }
             Fault::NotLeader => {
-                let [one, other] = &self.0;
+                let [one, other] = &self.servers;
                 one.faults().next_appends(1, AppendFault::NotLeader(other.endpoint()));
                 other.faults().next_appends(1, AppendFault::NotLeader(one.endpoint()));
             }
@@ -183,7 +189,7 @@ impl Site {
             }
             Fault::Closed => {
                 self.holds().await;
-                self.0[0].faults().next_connections(1);
+                self.servers[0].faults().next_connections(1);
                 self.cut();
                 // Whoever comes first meets it.
                 self.spent().await;
@@ -194,20 +200,21 @@ impl Site {
             }
             Fault::Away => {
                 self.holds().await;
-                for server in &self.0 {
+                self.down.store(true, Relaxed);
+                for server in &self.servers {
                     server.stop().await;
                 }
-                let door = TcpListener::bind(self.0[0].address()).await.unwrap();
+                let door = TcpListener::bind(self.servers[0].address()).await.unwrap();
                 let _ = door.accept().await.unwrap();
                 drop(door);
                 self.restart().await;
             }
             Fault::Frozen => {
                 self.holds().await;
-                self.0.iter().for_each(Server::freeze);
+                self.servers.iter().for_each(Server::freeze);
                 self.faults().for_each(Faults::release);
                 while probe.head().await.is_ok() {}
-                self.0.iter().for_each(Server::thaw);
+                self.servers.iter().for_each(Server::thaw);
             }
             Fault::Overdue | Fault::Unanswered => self.holds().await,
             Fault::CutBeforeCommit
@@ -221,7 +228,11 @@ impl Site {
 
     /// What was told has happened or does not happen any more; what was held back happens now.
     pub(crate) async fn mend(&self) {
-        for server in &self.0 {
+        // The append may have been given up before they came back.
+        if self.down.load(Relaxed) {
+            self.restart().await;
+        }
+        for server in &self.servers {
             server.faults().clear();
             server.faults().release();
             server.thaw();
@@ -236,7 +247,7 @@ impl Site {
 
     /// Makes the next reads go wrong.
     pub(crate) fn tell_readers(&self, dice: &mut Dice) {
-        let [one, other] = &self.0;
+        let [one, other] = &self.servers;
         let fault = match dice.below(4) {
             0 => ReadFault::CutAfter(0),
             1 => ReadFault::CutAfter(1),
@@ -246,10 +257,12 @@ impl Site {
         one.faults().next_reads(1 + dice.below(2), fault);
     }
 
-    pub(crate) async fn restart(&self) {
-        for server in &self.0 {
+    async fn restart(&self) {
+        self.down.store(true, Relaxed);
+        for server in &self.servers {
             server.restart().await.unwrap();
         }
+        self.down.store(false, Relaxed);
     }
 
     /// Returns when one of the servers holds a request back.
@@ -271,7 +284,7 @@ impl Site {
     }
 
     fn faults(&self) -> impl Iterator<Item = &Faults> {
-        self.0.iter().map(Server::faults)
+        self.servers.iter().map(Server::faults)
     }
 }
 
