@@ -243,6 +243,8 @@ pub(crate) struct Export {
 pub(crate) enum ExportFormat {
     /// A JSON object a line.
     Ndjson,
+    /// Apache Parquet: columns with types, compressed. Needs --output.
+    Parquet,
 }
 
 /// Which log to copy, and where to.
@@ -313,7 +315,7 @@ mod tests {
         for arguments in [
             "--events --format ndjson",
             "--events --category stock --category order --type OrderPlaced --from 7/7 --until 2011-01-31T00:00:00Z --format ndjson",
-            "--events --stream stock-A --type StockReceived --format ndjson --output events.ndjson --force",
+            "--events --stream stock-A --type StockReceived --format parquet --output events.parquet --force",
             "--read-model orders --table order_lines --format ndjson --no-progress",
         ] {
             assert!(parse(arguments).is_ok(), "{arguments}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 
@@ -12,7 +12,10 @@ use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::support::{Database, Server, until_so};
+use crate::docs::{Step, blocks, page, steps};
+use crate::history::{History, history};
+use crate::import::answers;
+use crate::support::{Database, Server, storefold, until_so};
 
 /// A shop with orders that were put on record and orders that were traded, some of which came to nothing.
 async fn a_shop() -> Database {
@@ -345,10 +348,12 @@ async fn what_cannot_be_exported_says_what_to_do() {
         (&["--events", "--output", folder], "replace it with --force"),
         (&["--events", "--output", path(&none)], "make it first"),
         (&["--events", "--output", "/dev/null"], "is no file"),
+        (&["--events", "--format", "parquet"], "name a file with --output"),
         (&["--read-model", "orders", "--output", path(&none)], "is no directory"),
     ];
     for (arguments, told) in cases {
-        let output = database.run(&[&["export", "--format", "ndjson"], *arguments].concat()).await;
+        let format = if arguments.contains(&"--format") { &[][..] } else { &["--format", "ndjson"] };
+        let output = database.run(&[&["export"], *arguments, format].concat()).await;
         let complaint = complaint(&output);
         assert!(complaint.contains(told) && output.stdout.is_empty(), "{arguments:?}: {complaint}");
     }
@@ -356,4 +361,256 @@ async fn what_cannot_be_exported_says_what_to_do() {
     database.run_well(&["export", "--events", "--format", "ndjson", "--output", folder, "--force"]).await;
     assert_eq!(fs::read_to_string(there).unwrap().lines().count() as i64, database.log_length().await);
     assert_eq!(files(Path::new(folder)), ["events.ndjson".to_owned()].into());
+}
+
+/// A reader of Parquet that has nothing in common with the writer: DuckDB, for Python, from PyPI. It is installed once, into
+/// the folder of what was built. `None` where it cannot be.
+struct DuckDb {
+    packages: PathBuf,
+}
+
+impl DuckDb {
+    async fn install() -> Option<Self> {
+        let target = storefold().ancestors().nth(2).unwrap().join("tmp");
+        let packages = target.join("duckdb");
+        if !packages.exists() {
+            fs::create_dir_all(&target).unwrap();
+            let folder = tempfile::tempdir_in(&target).unwrap();
+            let mut pip = Command::new("python3");
+            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "duckdb", "--target"]);
+            let installed = pip.arg(folder.path()).output().await;
+            if !installed.as_ref().is_ok_and(|installed| installed.status.success()) {
+                skipped(&format!("pip cannot install duckdb: {installed:?}"));
+                return None;
+            }
+            // Another test may have been faster.
+            if fs::rename(folder.path(), &packages).is_ok() {
+                let _moved = folder.keep();
+            }
+        }
+        Some(Self { packages })
+    }
+
+    /// The rows that a query gives, each a list. It reads the files of a folder.
+    async fn ask(&self, folder: &Path, sql: &str) -> Value {
+        self.ask_all(folder, &[sql.to_owned()]).await.remove(0)
+    }
+
+    /// The rows that several queries give.
+    async fn ask_all(&self, folder: &Path, queries: &[String]) -> Vec<Value> {
+        let program = "import duckdb, json, sys; duckdb.sql(\"set timezone = 'UTC'\"); \
+            print(json.dumps([duckdb.sql(query).fetchall() for query in sys.argv[1:]], default=str))";
+        let mut python = Command::new("python3");
+        python.args(["-c", program]).args(queries).env("PYTHONPATH", &self.packages).current_dir(folder);
+        let output = python.output().await.unwrap();
+        assert!(output.status.success(), "{queries:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "who runs the tests has to know what was not tested")]
+fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
+/// Exports every read model and the log, in Parquet.
+async fn export_all(database: &Database, folder: &Path) {
+    let export = ["export", "--format", "parquet", "--output", path(folder)];
+    for (model, _) in positions(database).await {
+        database.run_well(&[&export[..], &["--read-model", &model]].concat()).await;
+    }
+    database.run_well(&[&export[..], &["--events"]].concat()).await;
+}
+
+#[tokio::test]
+async fn parquet_says_of_a_history_what_graphql_says() {
+    let Some(duckdb) = DuckDb::install().await else { return };
+    let (database, folder) = (Database::create().await, tempfile::tempdir().unwrap());
+    let History { ndjson, expected } = history(1_000);
+    let file = folder.path().join("history.ndjson");
+    fs::write(&file, ndjson).unwrap();
+    database.run_well(&["import", path(&file)]).await;
+    export_all(&database, folder.path()).await;
+    let server = Server::start(&database).await;
+    let answers = answers(&server).await;
+    assert_eq!(answers, expected);
+
+    let ask = async |sql: &str| duckdb.ask(folder.path(), sql).await;
+    let totals = ask("select count(*), sum(line_count)::bigint, sum(total_minor)::bigint from 'orders.parquet'").await;
+    assert_eq!(totals, json!([[answers["orders"], answers["lines"], answers["revenue_minor"]]]));
+    for (table, field) in [("products", "products"), ("customers", "customers"), ("order_lines", "lines")] {
+        assert_eq!(ask(&format!("select count(*) from '{table}.parquet'")).await, json!([[answers[field]]]), "{table}");
+    }
+    let by = |rows: Value| -> Value {
+        let row = |row: &Value| (row[0].as_str().unwrap().to_owned(), row[1].clone());
+        Value::Object(rows.as_array().unwrap().iter().map(row).collect())
+    };
+    for (key, field) in [("strftime(day, '%Y-%m')", "revenue_minor_by_month"), ("country", "revenue_minor_by_country")]
+    {
+        let sql = format!("select {key}, sum(revenue_minor)::bigint from 'sales_daily.parquet' group by 1");
+        assert_eq!(by(ask(&sql).await), answers[field], "{field}");
+    }
+    for (sum, field) in [("units", "top_products_by_units"), ("revenue_minor", "top_products_by_revenue_minor")] {
+        let sql = format!(
+            "select sku, sum({sum})::bigint from 'product_sales.parquet' group by 1 order by 2 desc, 1 limit 20"
+        );
+        assert_eq!(ask(&sql).await, answers[field], "{field}");
+    }
+    let customers = "select reference, revenue_minor from 'customer_spend.parquet' join 'customers.parquet'
+        using (customer_id) order by 2 desc, 1 limit 20";
+    assert_eq!(ask(customers).await, answers["top_customers_by_revenue_minor"]);
+
+    // And what happened says the same as what was made of it.
+    let events = "select count(*), count(distinct id), count(occurred_at), count(data) from 'events.parquet'";
+    let length = database.log_length().await;
+    assert_eq!(ask(events).await, json!([[length, length, length, length]]));
+    let recorded = "select count(*), sum((data->>'total_minor')::bigint)::bigint from 'events.parquet'
+        where type = 'OrderRecorded' and category = 'order'";
+    assert_eq!(ask(recorded).await, json!([[answers["orders"], answers["revenue_minor"]]]));
+}
+
+#[tokio::test]
+async fn every_row_in_parquet_is_that_of_its_table_and_has_its_types() {
+    let Some(duckdb) = DuckDb::install().await else { return };
+    let (database, folder) = (a_shop().await, tempfile::tempdir().unwrap());
+    export_all(&database, folder.path()).await;
+    let ask = async |sql: &str| duckdb.ask(folder.path(), sql).await;
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let (mut tables, mut queries) = (Vec::new(), Vec::new());
+    for (model, position) in positions(&database).await {
+        for table in tables_of(&database, &model).await {
+            // What is JSON in the table is text in the file.
+            let columns = if table == "product_sales_orders" { "* replace (lines::json as lines)" } else { "*" };
+            queries.push(format!("select to_json(t)::varchar from (select {columns} from '{table}.parquet') t"));
+            queries.push(format!(
+                "select decode(key), decode(value) from parquet_kv_metadata('{table}.parquet') order by 1"
+            ));
+            tables.push((model.clone(), position.clone(), table));
+        }
+    }
+    assert_eq!(tables.len(), 16);
+    let answers = duckdb.ask_all(folder.path(), &queries).await;
+    for ((model, position, table), answers) in tables.iter().zip(answers.chunks(2)) {
+        let ndjson: String = answers[0].as_array().unwrap().iter().map(|row| text(&row[0]) + "\n").collect();
+        assert_eq!(differences(&database, table, &ndjson).await, 0, "{table}");
+        let told =
+            json!([["storefold.position", position], ["storefold.read_model", model], ["storefold.table", table],]);
+        assert_eq!(answers[1], told);
+    }
+    let types = "select column_name, column_type from (describe select * from 'sales_daily_orders.parquet')";
+    let expected = json!([
+        ["order_id", "VARCHAR"],
+        ["day", "DATE"],
+        ["country", "VARCHAR"],
+        ["currency", "VARCHAR"],
+        ["lines", "BIGINT"],
+        ["units", "BIGINT"],
+        ["revenue_minor", "BIGINT"],
+        ["counted", "BOOLEAN"],
+        ["taken_back", "BOOLEAN"],
+    ]);
+    assert_eq!(ask(types).await, expected);
+    let types = "select column_type from (describe select placed_at, line_count from 'orders.parquet')";
+    assert_eq!(ask(types).await, json!([["TIMESTAMP WITH TIME ZONE"], ["INTEGER"]]));
+
+    // The events, against the other format.
+    let rows =
+        ask("select concat(position_commit, '/', position_prepare), stream, category, revision, id, type, schema,
+            epoch_us(occurred_at), epoch_us(recorded_at), correlation_id, causation_id, command_id, actor, data
+           from 'events.parquet'");
+    let (rows, events) = (rows.await, parsed(&lines(&database, &["--events"]).await));
+    let time = |time: &Value| json!(text(time).parse::<DateTime<Utc>>().unwrap().timestamp_micros());
+    let of_lines: Value = events
+        .iter()
+        .map(|event| {
+            let metadata = &event["metadata"];
+            json!([
+                event["position"],
+                event["stream"],
+                text(&event["stream"]).split('-').next(),
+                event["revision"],
+                event["id"],
+                event["type"],
+                metadata["schema"],
+                time(&metadata["occurredAt"]),
+                time(&event["recordedAt"]),
+                metadata["$correlationId"],
+                metadata["$causationId"],
+                metadata["commandId"],
+                metadata["actor"],
+                event["data"],
+            ])
+        })
+        .collect();
+    let of_file: Value = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let mut row = row.clone();
+            row[13] = serde_json::from_str(&text(&row[13])).unwrap();
+            row
+        })
+        .collect();
+    assert!(events.len() > 100);
+    assert_eq!(of_file, of_lines);
+}
+
+/// The tables of a read model, by what it has in its schema.
+async fn tables_of(database: &Database, model: &str) -> Vec<String> {
+    let tables =
+        "select table_name::text from information_schema.tables join control.generations on table_schema = schema_name
+        where name = $1 and state = 'live'";
+    let tables: Vec<String> = sqlx::query_scalar(tables).bind(model).fetch_all(&database.pool).await.unwrap();
+    assert!(!tables.is_empty(), "{model}");
+    tables
+}
+
+/// What a command of the page prints, without what is another every time: times, and the order in which lines went in.
+fn timeless(printed: &str) -> Vec<String> {
+    let line = |line: &str| match serde_json::from_str::<Value>(line) {
+        Ok(mut event) => {
+            if event["recordedAt"].is_string() {
+                (event["recordedAt"], event["position"]) = (Value::Null, Value::Null);
+                event["metadata"]["occurredAt"] = Value::Null;
+            }
+            event.to_string()
+        }
+        Err(_) => line.to_owned(),
+    };
+    let mut lines: Vec<String> = printed.lines().map(line).collect();
+    lines.sort();
+    lines
+}
+
+#[tokio::test]
+async fn the_page_of_exports_shows_what_is_so() {
+    let (database, folder) = (Database::create_with_its_log().await, tempfile::tempdir().unwrap());
+    for block in blocks(&page("import.md")).iter().filter(|block| block.file() == Some("history.ndjson")) {
+        fs::write(folder.path().join("history.ndjson"), &block.text).unwrap();
+    }
+    let import = database.command(&["import", "history.ndjson"]).current_dir(folder.path()).output().await.unwrap();
+    assert!(import.status.success(), "{import:?}");
+
+    let page = page("export.md");
+    let steps = steps(&page);
+    assert_eq!(steps.len(), 7);
+    let programs = storefold().parent().unwrap().to_owned();
+    for Step { command, printed } in steps {
+        // With the binary under test before everything else.
+        let line = format!("PATH=\"$0:$PATH\"; {command}");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line]).arg(&programs).current_dir(folder.path()).env("DATABASE_URL", &database.url);
+        let output = shell.env_remove("EVENT_STORE_URL").output().await.unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(timeless(std::str::from_utf8(&output.stdout).unwrap()), timeless(&printed), "{command}");
+    }
+    let Some(duckdb) = DuckDb::install().await else { return };
+    let mut asked = 0;
+    for block in blocks(&page).iter().filter(|block| block.language() == "sql") {
+        let rows = duckdb.ask(folder.path(), &block.text).await;
+        assert!(!rows.as_array().unwrap().is_empty(), "{}", block.text);
+        asked += 1;
+    }
+    assert_eq!(asked, 3);
 }

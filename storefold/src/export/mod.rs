@@ -4,14 +4,17 @@
 
 mod bound;
 mod cell;
+mod event;
 mod events;
 mod output;
+mod parquet;
 mod read_models;
 mod sink;
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use event_store::Position;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
@@ -66,7 +69,13 @@ impl<'a> Export<'a> {
         };
         let ending = match wanted.format {
             ExportFormat::Ndjson => "ndjson",
+            ExportFormat::Parquet => "parquet",
         };
+        // Its end says where everything is: it is for files.
+        ensure!(
+            wanted.format != ExportFormat::Parquet || wanted.output.is_some(),
+            "Parquet cannot be written to standard output: name a file with --output"
+        );
         let target = Target::of(wanted.output.as_deref(), tables, ending, wanted.force)?;
         Ok(Self { wanted, what, target })
     }
@@ -85,7 +94,8 @@ impl<'a> Export<'a> {
         let stretch = selection.stretch(head)?;
         let end = stretch.map(|stretch| stretch.end).or(head);
         tracing::info!(position = at(end), "exporting events up to this position");
-        let mut sink = Sink::begin(self.wanted.format, Vec::new(), self.target.open(0)?)?;
+        let about = [("table", "events".to_owned()), ("position", at(end))];
+        let mut sink = Sink::begin(self.wanted.format, event::columns(), &about, self.target.open(0)?)?;
         let mut exported = 0;
         if let Some(stretch) = stretch {
             let bar = self.bar("events", events::to_look_at(&**store, selection, stretch));
@@ -105,7 +115,9 @@ impl<'a> Export<'a> {
         for (number, table) in tables.names.iter().enumerate() {
             let start = Instant::now();
             let columns = snapshot.columns(table).await?;
-            let mut sink = Sink::begin(self.wanted.format, columns.clone(), self.target.open(number)?)?;
+            let about =
+                [("read_model", name.to_owned()), ("table", (*table).to_owned()), ("position", position.clone())];
+            let mut sink = Sink::begin(self.wanted.format, columns.clone(), &about, self.target.open(number)?)?;
             let bar = self.bar(table, None);
             let rows = snapshot.export(table, &columns, &mut sink, &bar).await?;
             bar.finish_and_clear();
