@@ -9,6 +9,7 @@ use domain::ids::OrderId;
 use uuid::Uuid;
 
 use crate::config::{LogFormat, Role};
+use crate::export::Bound;
 
 /// An order-to-cash backend whose only truth is an append-only event log.
 #[derive(Debug, Parser)]
@@ -80,6 +81,8 @@ pub(crate) enum Command {
     Skip(Skip),
     /// Print the events of a stream.
     Stream(Stream),
+    /// Export events or the rows of a read model to files that other programs read, with the shop open.
+    Export(Export),
     /// Copy every event of one log into another, in order, and verify the copy. Interrupted, it goes on when it is run again.
     CopyLog(CopyLog),
     /// Hold a log against what storefold expects of one, a line a check.
@@ -278,6 +281,58 @@ pub(crate) struct Stream {
     pub(crate) json: bool,
 }
 
+/// What to export, and where to.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").args(["events", "read_model"]).required(true)))]
+pub(crate) struct Export {
+    /// Export events, in the order of the log.
+    #[arg(long)]
+    pub(crate) events: bool,
+    /// Export the rows of this read model, as they were at one moment.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) read_model: Option<String>,
+    /// Only events of streams of this category, such as `order`; may be given several times.
+    #[arg(long = "category", value_name = "CATEGORY", requires = "events", conflicts_with_all = ["read_model", "stream"])]
+    pub(crate) categories: Vec<String>,
+    /// Only events of this type, such as `OrderPlaced`; may be given several times.
+    #[arg(long = "type", value_name = "TYPE", requires = "events", conflicts_with = "read_model")]
+    pub(crate) types: Vec<String>,
+    /// Only events of this stream, such as `stock-85123A`.
+    #[arg(long, value_name = "NAME", requires = "events", conflicts_with = "read_model")]
+    pub(crate) stream: Option<String>,
+    /// Only events past this position, such as 1234/1234, or that occurred after this time, such as 2011-01-31T00:00:00Z.
+    #[arg(long, value_name = "POSITION|TIME", requires = "events", conflicts_with = "read_model")]
+    pub(crate) from: Option<Bound>,
+    /// Only events up to and with this position, or that occurred at this time or before.
+    #[arg(long, value_name = "POSITION|TIME", requires = "events", conflicts_with = "read_model")]
+    pub(crate) until: Option<Bound>,
+    /// Only this table of the read model.
+    #[arg(long, value_name = "TABLE", requires = "read_model", conflicts_with = "events")]
+    pub(crate) table: Option<String>,
+    /// The format of the files.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: ExportFormat,
+    /// Write to this file, or, where it is a directory or ends with `/`, to a file a table in there [default: standard
+    /// output].
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace files that are there already.
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
+    /// Show no progress.
+    #[arg(long)]
+    pub(crate) no_progress: bool,
+}
+
+/// The formats of exported files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// A JSON object a line.
+    Ndjson,
+    /// Apache Parquet: columns with types, compressed. Needs --output.
+    Parquet,
+}
+
 /// Which log to copy, and where to.
 #[derive(Debug, Args)]
 pub(crate) struct CopyLog {
@@ -337,6 +392,34 @@ mod tests {
         assert_eq!(cli.settings.data_dir, Some("/srv/shop".into()));
         let Command::Serve(flags) = cli.command else { panic!("not serve: {:?}", cli.command) };
         assert_eq!(flags.roles, Some(vec![Role::Write, Role::Read]));
+    }
+
+    #[test]
+    fn an_export_is_of_events_or_of_a_read_model_and_each_takes_its_own_flags() {
+        let parse =
+            |arguments: &str| Cli::try_parse_from(["storefold", "export"].into_iter().chain(arguments.split(' ')));
+        for arguments in [
+            "--events --format ndjson",
+            "--events --category stock --category order --type OrderPlaced --from 7/7 --until 2011-01-31T00:00:00Z --format ndjson",
+            "--events --stream stock-A --type StockReceived --format parquet --output events.parquet --force",
+            "--read-model orders --table order_lines --format ndjson --no-progress",
+        ] {
+            assert!(parse(arguments).is_ok(), "{arguments}");
+        }
+        for arguments in [
+            "--format ndjson",
+            "--events",
+            "--events --read-model orders --format ndjson",
+            "--events --table orders --format ndjson",
+            "--events --stream stock-A --category stock --format ndjson",
+            "--read-model orders --category order --format ndjson",
+            "--read-model orders --from 7/7 --format ndjson",
+            "--events --from yesterday --format ndjson",
+            "--events --force --format ndjson",
+            "--events --format csv",
+        ] {
+            assert!(parse(arguments).is_err(), "{arguments}");
+        }
     }
 
     #[test]

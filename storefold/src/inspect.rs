@@ -317,17 +317,23 @@ pub(crate) async fn stream(shop: &Shop, wanted: &cli::Stream) -> anyhow::Result<
 }
 
 fn print(out: &mut impl std::io::Write, event: &RecordedEvent, json: bool) -> anyhow::Result<()> {
-    let text = String::from_utf8_lossy(&event.data);
     if !json {
+        let text = String::from_utf8_lossy(&event.data);
         let RecordedEvent { revision, position, recorded_at, event_type, .. } = event;
         let at = recorded_at.format("%Y-%m-%d %H:%M:%S%.3f");
         return Ok(writeln!(out, "{revision:>6}  {position}  {at}  {event_type}  {text}")?);
     }
-    let data = serde_json::from_slice(&event.data).unwrap_or_else(|_| Value::from(text));
+    Ok(writeln!(out, "{}", line(event))?)
+}
+
+/// An event as a line of JSON, without its end. Data that is no JSON is a string, metadata that is not the shop's is null.
+pub(crate) fn line(event: &RecordedEvent) -> String {
+    let text = || Value::from(String::from_utf8_lossy(&event.data));
+    let data = serde_json::from_slice(&event.data).unwrap_or_else(|_| text());
     let line = serde_json::json!({
         "stream": event.stream.as_str(), "revision": event.revision, "position": event.position, "id": event.id,
         "type": event.event_type.as_str(), "recordedAt": event.recorded_at, "data": data,
         "metadata": Metadata::from_bytes(&event.metadata).ok(),
     });
-    Ok(writeln!(out, "{line}")?)
+    line.to_string()
 }

@@ -8,6 +8,7 @@ mod config;
 mod copy_log;
 mod data_dir;
 mod demo;
+mod export;
 mod import;
 mod inspect;
 mod logs;
@@ -79,6 +80,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Skip(wanted) => with_shop(&config, async |shop| inspect::skip(shop, &wanted).await).await?,
         Command::Stream(wanted) => with_shop(&config, async |shop| inspect::stream(shop, &wanted).await).await?,
         Command::Demo => with_shop(&config, bring_demo).await?,
+        Command::Export(wanted) => export::run(&config, &wanted, signals::stop()?).await?,
         Command::CopyLog(wanted) => copy_log::run(&config, &wanted, signals::stop()?).await?,
         Command::CheckStore(wanted) => return check_store::run(&config, &wanted).await,
         Command::Config => print(&config.to_toml())?,

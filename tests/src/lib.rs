@@ -7,6 +7,7 @@ mod adding_an_aggregate;
 mod checkouts;
 mod commands;
 mod docs;
+mod export;
 mod history;
 mod house;
 mod import;

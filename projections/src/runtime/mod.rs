@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::read_model::ReadModel;
+use crate::rows::Tables as _;
 use crate::{checkouts, customers, low_stock, orders, payments_ledger, product_sales, products, sales_daily};
 
 pub use batch::ProjectionError;
@@ -112,6 +113,8 @@ pub trait Projector: Send + Sync {
     fn name(&self) -> &'static str;
     /// The version of its code.
     fn version(&self) -> i32;
+    /// The names of its tables, which are those of its views in the schema `read`.
+    fn tables(&self) -> Vec<&'static str>;
     /// Makes an empty first generation when there is none.
     async fn prepare(&self, pool: &PgPool) -> Result<(), sqlx::Error>;
     /// Follows the log until `stop` says so. A read model whose tables are of another version is built anew first. What
@@ -190,6 +193,10 @@ impl<M: ReadModel> Projector for Runs<M> {
 
     fn version(&self) -> i32 {
         M::VERSION
+    }
+
+    fn tables(&self) -> Vec<&'static str> {
+        M::Tables::names()
     }
 
     async fn prepare(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
