@@ -11,5 +11,7 @@ mod history;
 mod house;
 mod import;
 mod moving;
+mod read_model_docs;
 mod read_models;
+mod readers;
 mod support;
