@@ -3,6 +3,7 @@
 #![cfg(test)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod adding_a_read_model;
 mod adding_an_aggregate;
 mod checkouts;
 mod commands;
