@@ -70,11 +70,11 @@ impl From<NotLoaded> for FoldError {
 }
 
 /// The error of a fold that finds no row for an event that follows from another.
-pub(crate) fn missing(what: &str, key: impl std::fmt::Display) -> FoldError {
+pub fn missing(what: &str, key: impl std::fmt::Display) -> FoldError {
     FoldError::Broken(format!("no {what} {key} is on record, though something happened to it"))
 }
 
 /// The error of a sum that left its range.
-pub(crate) fn overflow(what: &str) -> FoldError {
+pub fn overflow(what: &str) -> FoldError {
     FoldError::Broken(format!("{what} is past what the table can hold"))
 }

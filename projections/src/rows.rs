@@ -315,7 +315,8 @@ impl<R: Row> Rows<R> {
     }
 
     /// Takes in what was asked for from rows that are all there are. Says whether there was anything.
-    pub(crate) fn load_from(&mut self, all: &Self) -> bool {
+    #[doc(hidden)]
+    pub fn load_from(&mut self, all: &Self) -> bool {
         let wanted = self.take_wanted();
         let any = !wanted.is_empty();
         let found = wanted.iter().filter_map(|key| all.changed.get(key).cloned().flatten()).collect();
@@ -324,18 +325,21 @@ impl<R: Row> Rows<R> {
     }
 
     /// Writes what the fold made over rows that are all there are.
-    pub(crate) fn write_to(self, all: &mut Self) {
+    #[doc(hidden)]
+    pub fn write_to(self, all: &mut Self) {
         all.changed.extend(self.changed);
     }
 
     /// Forgets what the fold made, so that it can fold again.
-    pub(crate) fn reset(&mut self) {
+    #[doc(hidden)]
+    pub fn reset(&mut self) {
         self.changed.clear();
         self.before.clear();
     }
 
     /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
+    #[doc(hidden)]
+    pub fn clear(&mut self) {
         self.loaded.clear();
         self.reset();
     }

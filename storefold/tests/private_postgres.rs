@@ -110,6 +110,28 @@ async fn it_is_durable_in_utf8_and_reached_over_its_socket_alone() {
     assert_eq!(server(&data_dir), None);
 }
 
+#[tokio::test]
+async fn it_has_a_role_that_may_read_what_readers_see() {
+    let (_root, data_dir) = a_data_dir();
+    // The second time the role is there.
+    for _ in 0..2 {
+        let owner = Owner::of(&data_dir);
+        owner
+            .connect()
+            .await
+            .execute("create schema if not exists closed; create table if not exists closed.t ()")
+            .await
+            .unwrap();
+        let reader = owner.url.replace("postgres://storefold@", "postgres://storefold_reader@");
+        let mut reader = reader.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+        let user: String = sqlx::query_scalar("select current_user::text").fetch_one(&mut reader).await.unwrap();
+        assert_eq!(user, "storefold_reader");
+        let refused = reader.execute("select * from closed.t").await.unwrap_err();
+        assert!(refused.to_string().contains("permission denied for schema closed"), "{refused}");
+        assert!(owner.stop().success());
+    }
+}
+
 #[test]
 fn the_last_one_out_stops_it() {
     let (_root, data_dir) = a_data_dir();

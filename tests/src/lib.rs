@@ -3,6 +3,7 @@
 #![cfg(test)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod adding_a_read_model;
 mod adding_an_aggregate;
 mod checkouts;
 mod commands;
@@ -12,5 +13,7 @@ mod history;
 mod house;
 mod import;
 mod moving;
+mod read_model_docs;
 mod read_models;
+mod readers;
 mod support;

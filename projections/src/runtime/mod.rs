@@ -181,7 +181,8 @@ pub trait Projector: Send + Sync {
 /// A read model as a [`Projector`].
 struct Runs<M>(std::marker::PhantomData<fn() -> M>);
 
-fn runs<M: ReadModel>() -> Arc<dyn Projector> {
+/// What runs a read model.
+pub fn runs<M: ReadModel>() -> Arc<dyn Projector> {
     Arc::new(Runs::<M>(std::marker::PhantomData))
 }
 

@@ -12,6 +12,8 @@ use crate::rows::{Row, Rows};
 
 /// How many bytes go to the server at a time while copying.
 const COPY_CHUNK: usize = 256 * 1024;
+/// The role that may read the schema `read` and nothing else, where the server has it.
+const READER: &str = "storefold_reader";
 
 /// Loads the rows that the fold asked for in vain. Says whether there was anything.
 pub async fn load<R: Row>(
@@ -146,22 +148,140 @@ pub(super) async fn analyze(connection: &mut PgConnection, schema: &str, tables:
     Ok(())
 }
 
-/// Points the views of the schema `read` at the tables of a generation. When the tables may have other columns than the
-/// views had, the views are made anew.
+/// Points the views of the schema `read` at the tables of a generation, with their comments, for whoever may read them.
+/// When the tables may have other columns than the views had, what does not fit any more is made anew or goes.
+///
+/// # Errors
+/// When a view would have to go on which something else depends; the error names both.
 pub(super) async fn point_views(
     connection: &mut PgConnection,
     schema: &str,
     tables: &[&str],
     same_columns: bool,
 ) -> Result<(), sqlx::Error> {
+    if !same_columns {
+        connection.execute(AssertSqlSafe(drop_misfits(schema, tables))).await?;
+    }
     for table in tables {
-        if !same_columns {
-            connection.execute(AssertSqlSafe(format!("drop view if exists read.{table}"))).await?;
-        }
         let view = format!("create or replace view read.{table} as select * from \"{schema}\".{table}");
         connection.execute(AssertSqlSafe(view)).await?;
     }
+    connection.execute(AssertSqlSafe(copy_comments(schema, tables))).await?;
+    connection.execute(AssertSqlSafe(let_reader_read(tables))).await?;
     Ok(())
+}
+
+/// Drops the views of this read model that cannot be replaced. A view can be replaced when its columns are the first of
+/// the table's: what depends on it then goes on. Of a view whose table is gone for good nothing but old rows would be left.
+fn drop_misfits(schema: &str, tables: &[&str]) -> String {
+    let tables = names(tables);
+    format!(
+        "do $do$
+        declare
+            misfit     name;
+            dependents text;
+        begin
+            for misfit in
+                select v.relname from pg_class v
+                 where v.relnamespace = 'read'::regnamespace and v.relkind = 'v'
+                   and (v.relname = any ({tables}) or exists (
+                        select from pg_rewrite rule
+                          join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = rule.oid
+                                          and d.refclassid = 'pg_class'::regclass
+                          join pg_class seen on seen.oid = d.refobjid
+                          join pg_namespace n on n.oid = seen.relnamespace
+                          join control.generations g on g.schema_name = n.nspname
+                          join control.generations mine on mine.name = g.name and mine.schema_name = '{schema}'
+                         where rule.ev_class = v.oid))
+                   and exists (
+                        select from pg_attribute had
+                          left join pg_attribute has on has.attnum = had.attnum
+                               and has.attrelid = to_regclass(format('%I.%I', '{schema}', v.relname))
+                         where had.attrelid = v.oid and had.attnum > 0
+                           and (had.attname, had.atttypid, had.atttypmod, had.attcollation)
+                               is distinct from (has.attname, has.atttypid, has.atttypmod, has.attcollation))
+                 order by v.relname
+            loop
+                begin
+                    execute format('drop view read.%I', misfit);
+                exception when dependent_objects_still_exist then
+                    get stacked diagnostics dependents = pg_exception_detail;
+                    raise exception using
+                        errcode = 'dependent_objects_still_exist',
+                        message = format(
+                            'the view read.%s has other columns from this version on, or is there no more, and %s; '
+                            'drop what depends on it, and make it again when this version is live',
+                            misfit, replace(dependents, e'\\n', ', '));
+                end;
+            end loop;
+        end $do$"
+    )
+}
+
+/// Gives the views the comments of their tables and columns, where they have others.
+fn copy_comments(schema: &str, tables: &[&str]) -> String {
+    let tables = names(tables);
+    format!(
+        "do $do$
+        declare
+            change text;
+        begin
+            for change in
+                with said as (
+                    select t.relname, 0 as attnum, null as attname, obj_description(t.oid, 'pg_class') as wanted,
+                           obj_description(v.oid, 'pg_class') as had
+                      from pg_class t join pg_class v using (relname)
+                     where t.relnamespace = '\"{schema}\"'::regnamespace and v.relnamespace = 'read'::regnamespace
+                       and relname = any ({tables})
+                    union all
+                    select t.relname, a.attnum, a.attname, col_description(t.oid, a.attnum),
+                           col_description(v.oid, a.attnum)
+                      from pg_class t join pg_class v using (relname) join pg_attribute a on a.attrelid = t.oid
+                     where t.relnamespace = '\"{schema}\"'::regnamespace and v.relnamespace = 'read'::regnamespace
+                       and relname = any ({tables}) and a.attnum > 0
+                )
+                select case attnum
+                       when 0 then format('comment on view read.%I is %L', relname, wanted)
+                       else format('comment on column read.%I.%I is %L', relname, attname, wanted)
+                       end
+                  from said where wanted is distinct from had
+            loop
+                execute change;
+            end loop;
+        end $do$"
+    )
+}
+
+/// Lets the role `storefold_reader` read these views, if the server has it. A view that is made anew has lost its grants.
+///
+/// Each read model sees to its own views and to nothing else: two that are taken live at the same time must not grant on
+/// the same thing, which Postgres answers with an error. So the schema is granted on once, by one at a time.
+fn let_reader_read(tables: &[&str]) -> String {
+    let views = tables.iter().map(|table| format!("read.{table}")).collect::<Vec<_>>().join(", ");
+    let may_look = format!(
+        "exists (select from pg_namespace, aclexplode(nspacl)
+                  where nspname = 'read' and grantee = '{READER}'::regrole and privilege_type = 'USAGE')"
+    );
+    format!(
+        "do $do$
+        begin
+            if not exists (select from pg_roles where rolname = '{READER}') then
+                return;
+            end if;
+            if not {may_look} then
+                perform pg_advisory_xact_lock(hashtextextended('{READER}', 0));
+            end if;
+            if not {may_look} then
+                grant usage on schema read to {READER};
+            end if;
+            grant select on {views} to {READER};
+        end $do$"
+    )
+}
+
+/// Names as an array in SQL.
+fn names(tables: &[&str]) -> String {
+    format!("'{{{}}}'::name[]", tables.join(","))
 }
 
 /// Drops the tables of a generation.

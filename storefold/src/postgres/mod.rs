@@ -22,6 +22,14 @@ use cluster::{Cluster, Undertaker};
 
 /// The role and the database that a private cluster is made with.
 const NAME: &str = "storefold";
+/// Makes the role that may read what readers see, and nothing else: whoever looks around as this one breaks nothing. What
+/// it may read, the read models say.
+const MAKE_READER: &str = "do $do$
+begin
+    if not exists (select from pg_roles where rolname = 'storefold_reader') then
+        create role storefold_reader login;
+    end if;
+end $do$";
 /// How long a server that has come up may refuse connections.
 const READY: Duration = Duration::from_secs(30);
 /// How long it may take to recover after a crash. It replays up to `max_wal_size`.
@@ -145,11 +153,11 @@ impl PrivatePostgres {
         )
     }
 
-    /// Waits until the database can be used. Makes it in a cluster that is new.
+    /// Waits until the database can be used, and readers have their role. Makes what is missing in a cluster that is new.
     async fn ready(&self) -> Result<(), PostgresError> {
         let started = Instant::now();
         loop {
-            let error = match connect(&self.url()).await {
+            let error = match make_reader(&self.url()).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -205,8 +213,10 @@ const CANNOT_CONNECT_NOW: &str = "57P03";
 /// SQLSTATE `invalid_catalog_name`.
 const NO_SUCH_DATABASE: &str = "3D000";
 
-async fn connect(url: &str) -> Result<(), sqlx::Error> {
-    url.parse::<PgConnectOptions>()?.connect().await?.close().await
+async fn make_reader(url: &str) -> Result<(), sqlx::Error> {
+    let mut connection = url.parse::<PgConnectOptions>()?.connect().await?;
+    connection.execute(MAKE_READER).await?;
+    connection.close().await
 }
 
 /// Gives up the share and stops the server, unless somebody else has one. Nobody joins meanwhile: the caller holds the
