@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::support::{Database, Server, canonical_hash};
 
 /// Every table of every read model that a reader sees.
-const VIEWS: [&str; 15] = [
+const VIEWS: [&str; 16] = [
     "orders",
     "order_lines",
     "products",
@@ -19,6 +19,7 @@ const VIEWS: [&str; 15] = [
     "sales_daily",
     "sales_daily_orders",
     "product_sales",
+    "product_sales_orders",
     "order_timeline",
     "payments",
     "payment_refunds",

@@ -196,7 +196,12 @@ async fn create_tables(pool: &PgPool) {
     let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
     let read = |path: &str| std::fs::read_to_string(migrations.join(path)).unwrap();
     let mut connection = pool.acquire().await.unwrap();
-    run(&mut connection, read("control/0001_read_models.sql")).await;
+    let control = std::fs::read_dir(migrations.join("control")).unwrap();
+    let mut control: Vec<_> = control.map(|file| file.unwrap().path()).collect();
+    control.sort();
+    for file in control {
+        run(&mut connection, std::fs::read_to_string(file).unwrap()).await;
+    }
     for (name, views) in READ_MODELS {
         let schema = format!("{name}_v1_g1");
         run(&mut connection, format!("create schema {schema}; set search_path to {schema}")).await;

@@ -185,7 +185,7 @@ async fn every_word_of_a_read_model_has_a_name_in_the_schema() {
     let data = shop.data("{ __type(name: \"TimelineEvent\") { enumValues { name } } }").await;
     let names = data["__type"]["enumValues"].as_array().unwrap();
     let names: Vec<_> = names.iter().map(|value| value["name"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(names, documented("orders.sql", "at       timestamptz", "what     text"));
+    assert_eq!(names, documented("orders.sql", "comment on column order_timeline.what is", "';"));
 }
 
 #[tokio::test]

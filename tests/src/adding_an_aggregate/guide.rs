@@ -98,7 +98,7 @@ fn the_guide_names_places_that_are_there() {
         ("domain/src/processes/checkout/turn.rs", "| ShopEvent::Customers(..)"),
         ("domain/src/processes/checkout/exploration/world.rs", "| ShopEvent::Customers(..)"),
         ("domain/src/processes/checkout/tests.rs", "given_process::<Checkout>("),
-        ("projections/src/runtime/tests.rs", "fn stored("),
+        ("projections/src/runtime/tests/mod.rs", "fn stored("),
         ("storefold/src/trade.rs", "MadeUpWarehouse("),
         ("write-side/src/endpoint.rs", "pub fn registry() -> Registry {"),
         ("domain/src/fixtures.rs", "pub(crate) fn lives<"),
@@ -112,7 +112,7 @@ fn the_guide_names_places_that_are_there() {
         "domain/src/shop_event.rs",
         "domain/src/shop_event/tests.rs",
         "domain/src/processes/checkout/mod.rs",
-        "projections/src/runtime/tests.rs",
+        "projections/src/runtime/tests/mod.rs",
         "write-side/src/endpoint.rs",
     ] {
         assert!(text().contains(file), "the guide does not name {file}");
