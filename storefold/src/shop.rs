@@ -108,7 +108,9 @@ impl Shop {
     pub(crate) async fn close(self) -> anyhow::Result<()> {
         let Self { store, read_pool, projections, executor, database } = self;
         // If this was the first time that there was something in it.
-        if let Err(error) = followed::check(&*store, &projections.pool).await {
+        if matches!(Landmark::followed(&projections.pool).await, Ok(None))
+            && let Err(error) = followed::check(&*store, &projections.pool).await
+        {
             tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "which log was followed is not noted");
         }
         drop((store, executor));
