@@ -1,9 +1,10 @@
 //! The logs agree: the same histories get the same answers from the log in memory, in Postgres and in KurrentDB, and from
 //! the latter also while things go wrong.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use event_store::kurrentdb::Timing;
@@ -35,8 +36,8 @@ const DATABASES: usize = 5;
 /// After how long an append is not waited for any more. Were it less, a busy machine would do nothing any more but make
 /// new connections.
 const ANSWER: Duration = Duration::from_millis(700);
-/// How often a history that shows a difference is made smaller.
-const SHRINKS: usize = 200;
+/// For how long a history that shows a difference is made smaller.
+const SHRINKING: Duration = Duration::from_secs(15);
 
 #[tokio::test]
 async fn all_logs_give_the_same_answers() {
@@ -80,7 +81,7 @@ async fn all_answer_alike(number: u64) {
         let kurrentdb = compare("KurrentDB", perform(&*places[place].1, &steps, &tag).await);
         postgres.or(kurrentdb)
     };
-    soon(check_all(HISTORIES / 2 * times(), number, PLACES, &check)).await;
+    check_all(HISTORIES / 2 * times(), number, PLACES, &check).await;
 }
 
 /// The same while things go wrong.
@@ -106,7 +107,7 @@ async fn answers_stay_the_same(number: u64) {
         let shaky = perform(&places[place], &steps, &tag).await;
         difference(&steps, &memory, &shaky).map(|what| format!("memory and KurrentDB differ: {what}"))
     };
-    soon(check_all(FAULTY_HISTORIES / 2 * times(), number, FAULTY_PLACES, &check)).await;
+    check_all(FAULTY_HISTORIES / 2 * times(), number, FAULTY_PLACES, &check).await;
 }
 
 /// Checks histories, in several places at once. Of one that shows a difference the smallest that still does is told.
@@ -118,27 +119,35 @@ async fn check_all<C: Future<Output = Option<String>>>(
 ) {
     let mut histories = histories(count, number);
     let all: Vec<Vec<Op>> = histories.iter().map(ValueTree::current).collect();
+    let found = Cell::new(false);
     let in_place = async |place: usize| {
         for (n, history) in all.iter().enumerate().skip(place).step_by(places) {
+            // One difference is enough.
+            if found.get() {
+                break;
+            }
             if let Some(difference) = check(place, history.clone()).await {
+                found.set(true);
                 return Some((n, difference));
             }
         }
         None
     };
-    let Some((n, mut told)) = join_all((0..places).map(in_place)).await.into_iter().flatten().next() else { return };
+    let differences = soon(join_all((0..places).map(in_place))).await;
+    let Some((n, mut told)) = differences.into_iter().flatten().next() else { return };
     let (history, mut smallest) = (&mut histories[n], all[n].clone());
-    for _ in 0..SHRINKS {
+    // The tree starts at the history itself, which is known to show a difference.
+    let mut goes_on = history.simplify();
+    let enough = Instant::now() + SHRINKING;
+    while goes_on && Instant::now() < enough {
         let smaller = history.current();
-        let goes_on = if let Some(difference) = check(0, smaller.clone()).await {
-            (told, smallest) = (difference, smaller);
-            history.simplify()
-        } else {
-            history.complicate()
+        goes_on = match check(0, smaller.clone()).await {
+            Some(difference) => {
+                (told, smallest) = (difference, smaller);
+                history.simplify()
+            }
+            None => history.complicate(),
         };
-        if !goes_on {
-            break;
-        }
     }
     panic!("history {n} of the seed {} and {number}: {told}\nin {smallest:#?}", seed());
 }
@@ -216,13 +225,16 @@ impl EventStore for Shaky {
             Some(fault) => self.site.meeting(fault, &self.store, appending).await.0,
             None => appending.await,
         };
+        let mut was_unknown = false;
         while let Err(AppendError::Unavailable(_) | AppendError::Unknown(_)) = &answer {
+            was_unknown |= matches!(answer, Err(AppendError::Unknown(_)));
             // Whatever is still on its way does not arrive; what arrived has been decided.
             self.site.cut();
             self.site.mend().await;
             let records = self.site.log().records();
             if records.len() > before {
-                assert!(matches!(answer, Err(AppendError::Unknown(_))), "it was written, and told {answer:?}");
+                // Of several calls, an earlier one that nobody knew of may have written it.
+                assert!(was_unknown, "it was written, and told {answer:?}");
                 if let (Expected::Any | Expected::Exists, Some(last)) = (append.expected, records.last()) {
                     let kurrentdb_server::Position { commit, prepare } = last.position;
                     return Ok(Appended { revision: last.revision, position: Position { commit, prepare } });

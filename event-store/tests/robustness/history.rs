@@ -29,10 +29,11 @@ pub(crate) enum Op {
         aim: Aim,
         events: Vec<(usize, usize)>,
     },
-    /// An earlier append once more, ids and all, perhaps with another expectation.
+    /// An earlier append once more, ids and all, perhaps with another expectation, or other events at its end.
     Repeat {
         which: Index,
         aim: Option<Aim>,
+        tail: Tail,
     },
     ReadStream {
         stream: usize,
@@ -56,6 +57,16 @@ pub(crate) enum Aim {
     /// What holds: the stream is just as it is.
     Right,
     Other(Expected),
+}
+
+/// What becomes of the end of an append that is repeated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Tail {
+    Same,
+    /// The last event is another one.
+    Other,
+    Shorter,
+    Longer,
 }
 
 /// Where to start reading.
@@ -107,10 +118,13 @@ fn op() -> impl Strategy<Value = Op> {
         19 => vec((0..TYPES.len(), 0..PAYLOADS.len()), 1..4),
         1 => Just(Vec::new()),
     ];
+    let tail =
+        prop_oneof![4 => Just(Tail::Same), 1 => Just(Tail::Other), 1 => Just(Tail::Shorter), 1 => Just(Tail::Longer)];
     let names = |count: usize| prop_oneof![2 => Just(Vec::new()), 3 => vec(0..count, 1..3)];
     prop_oneof![
         10 => (0..STREAMS.len(), aim(), events).prop_map(|(stream, aim, events)| Op::Append { stream, aim, events }),
-        4 => (any::<Index>(), proptest::option::of(aim())).prop_map(|(which, aim)| Op::Repeat { which, aim }),
+        5 => (any::<Index>(), proptest::option::of(aim()), tail)
+            .prop_map(|(which, aim, tail)| Op::Repeat { which, aim, tail }),
         4 => (0..STREAMS.len(), proptest::option::of(from), direction, prop_oneof![1 => Just(0), 9 => limit()])
             .prop_map(|(stream, from, direction, limit)| Op::ReadStream { stream, from, direction, limit }),
         3 => (proptest::option::of(any::<Index>()), names(CATEGORIES.len()), names(TYPES.len()), limit())
@@ -148,8 +162,15 @@ pub(crate) async fn script(history: &[Op], tag: &str) -> Vec<Step> {
                 let stream = streams(tag)[stream].clone();
                 (Append { stream, expected: Expected::Any, events }, Some(aim))
             }
-            Op::Repeat { which, aim } => {
-                let Some(append) = (!appends.is_empty()).then(|| which.get(&appends).clone()) else { continue };
+            Op::Repeat { which, aim, tail } => {
+                let Some(append) = (!appends.is_empty()).then(|| which.get(&appends)) else { continue };
+                let mut append = append.clone();
+                if matches!(tail, Tail::Other | Tail::Shorter) {
+                    append.events.pop();
+                }
+                if matches!(tail, Tail::Other | Tail::Longer) {
+                    append.events.push(event(0, 0));
+                }
                 (append, aim)
             }
             Op::ReadStream { stream, from, direction, limit } => {
