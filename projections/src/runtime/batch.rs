@@ -106,6 +106,21 @@ pub enum ProjectionError {
         /// The first difference.
         difference: String,
     },
+    /// What is left out has changed while the read model was built.
+    #[error("an event was left out of {name} while it was built anew; run `storefold rebuild {name}` again")]
+    SkippedMeanwhile {
+        /// The read model.
+        name: String,
+    },
+    /// A new version of the read model cannot be built.
+    #[error("the new version of {name} cannot be built, so readers go on seeing the old one")]
+    NotBuilt {
+        /// The read model.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<ProjectionError>,
+    },
     /// There is no older generation to go back to.
     #[error("there is no older generation of {name} that this release can fold on")]
     NothingToGoBackTo {

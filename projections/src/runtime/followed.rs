@@ -59,6 +59,17 @@ impl Landmark {
         let sql = "insert into control.followed_log (event_id, commit_position, prepare_position) values ($1, $2, $3)
             on conflict (one) do update set event_id = excluded.event_id,
                 commit_position = excluded.commit_position, prepare_position = excluded.prepare_position";
+        self.note(sql, database).await
+    }
+
+    /// Notes it, unless the database follows a log already.
+    async fn follow_first(self, database: impl PgExecutor<'_>) -> Result<(), sqlx::Error> {
+        let sql = "insert into control.followed_log (event_id, commit_position, prepare_position) values ($1, $2, $3)
+            on conflict (one) do nothing";
+        self.note(sql, database).await
+    }
+
+    async fn note(self, sql: &'static str, database: impl PgExecutor<'_>) -> Result<(), sqlx::Error> {
         let insert = sqlx::query(sql).bind(self.id).bind(commit(self.position)).bind(prepared(self.position));
         insert.execute(database).await.map(drop)
     }
@@ -71,10 +82,12 @@ impl Landmark {
 /// [`ProjectionError::AnotherLog`], or that one of the two cannot be read.
 pub async fn check(store: &dyn EventStore, pool: &PgPool) -> Result<(), ProjectionError> {
     let here = Landmark::of(store).await?;
-    match (Landmark::followed(pool).await?, here) {
-        (None, None) => Ok(()),
-        (None, Some(here)) => Ok(here.follow(pool).await?),
-        (Some(followed), here) if Some(followed) == here => Ok(()),
-        (Some(_), _) => Err(ProjectionError::AnotherLog),
+    if let (None, Some(here)) = (Landmark::followed(pool).await?, here) {
+        here.follow_first(pool).await?;
+    }
+    // Another program may have noted another log meanwhile.
+    match Landmark::followed(pool).await? {
+        Some(followed) if Some(followed) != here => Err(ProjectionError::AnotherLog),
+        _ => Ok(()),
     }
 }

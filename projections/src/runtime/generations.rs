@@ -130,10 +130,12 @@ pub(super) async fn live(database: impl PgExecutor<'_>, name: &str) -> Result<Op
 
 /// The live generation, locked: its projector cannot commit until this transaction ends.
 pub(super) async fn lock_live(connection: &mut PgConnection, name: &str) -> Result<Option<Generation>, sqlx::Error> {
-    sqlx::query_as("select * from control.generations where name = $1 and state = 'live' for update")
-        .bind(name)
-        .fetch_optional(connection)
-        .await
+    let lock = "select * from control.generations where name = $1 and state = 'live' for update";
+    match sqlx::query_as(lock).bind(name).fetch_optional(&mut *connection).await? {
+        Some(live) => Ok(Some(live)),
+        // Another one became live while this statement waited; the next statement sees it.
+        None => sqlx::query_as(lock).bind(name).fetch_optional(connection).await,
+    }
 }
 
 /// Makes an empty first generation when there is none.
@@ -205,6 +207,12 @@ pub(super) async fn advance(
     Ok(moved.rows_affected() == 1)
 }
 
+/// Takes back why the projector of a generation stood still, as it does no more.
+pub(super) async fn clear_error(pool: &PgPool, generation: &Generation) -> Result<(), sqlx::Error> {
+    let clear = "update control.generations set error = null where name = $1 and generation = $2 and gap is null";
+    sqlx::query(clear).bind(&generation.name).bind(generation.generation).execute(pool).await.map(drop)
+}
+
 /// Notes how many events were folded before a generation was loaded.
 pub(super) async fn note_folded(
     connection: &mut PgConnection,
@@ -223,12 +231,16 @@ pub(super) async fn note_folded(
 }
 
 /// Notes that events are missing: nothing further is folded into this generation, whoever leads.
-pub(super) async fn note_gap(pool: &PgPool, generation: &Generation, gap: &str) -> Result<(), sqlx::Error> {
+pub(super) async fn note_gap(
+    database: impl PgExecutor<'_>,
+    generation: &Generation,
+    gap: &str,
+) -> Result<(), sqlx::Error> {
     sqlx::query("update control.generations set gap = $3, error = $3 where name = $1 and generation = $2")
         .bind(&generation.name)
         .bind(generation.generation)
         .bind(gap)
-        .execute(pool)
+        .execute(database)
         .await?;
     Ok(())
 }
@@ -251,7 +263,8 @@ pub(super) async fn switch<M: ReadModel>(
     from: &Generation,
     to: &Generation,
 ) -> Result<(), sqlx::Error> {
-    let set = "update control.generations set state = $3, error = null where name = $1 and generation = $2";
+    let set =
+        "update control.generations set state = $3, error = null, moved_at = now() where name = $1 and generation = $2";
     for (generation, state) in [(from, "retired"), (to, "live")] {
         let update = sqlx::query(set).bind(&generation.name).bind(generation.generation).bind(state);
         update.execute(&mut *connection).await?;
@@ -263,7 +276,7 @@ pub(super) async fn switch<M: ReadModel>(
 pub(super) async fn sweep(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
     let old: Vec<Generation> = sqlx::query_as(
         "select * from control.generations g where name = $1 and (state = 'building' or (state = 'retired'
-            and generation < (select max(generation) from control.generations where name = $1 and state = 'retired')))",
+            and moved_at < (select max(moved_at) from control.generations where name = $1 and state = 'retired')))",
     )
     .bind(name)
     .fetch_all(&mut *connection)

@@ -173,10 +173,25 @@ pub(super) async fn redrive<M: ReadModel>(context: &Context, key: &str) -> Resul
     }
     let mut transaction = context.pool.begin().await?;
     let live = lock::<M>(&mut transaction).await?;
+    let redriven = refold::<M>(context, &mut transaction, &live, key, known).await?;
+    changed(&mut transaction, &live).await?;
+    transaction.commit().await?;
+    context.moved.send_replace(());
+    Ok(redriven)
+}
+
+/// Folds what is parked of a key of a generation as far as it can be folded now. `known` are events that were read before.
+async fn refold<M: ReadModel>(
+    context: &Context,
+    connection: &mut PgConnection,
+    generation: &Generation,
+    key: &str,
+    mut known: HashMap<Uuid, RecordedEvent>,
+) -> Result<Redriven, ProjectionError> {
     let sql = "select * from control.parked where name = $1 and generation = $2 and key = $3
         order by commit_position, prepare_position";
-    let query = sqlx::query_as(sql).bind(M::NAME).bind(live.generation).bind(key);
-    let waiting: Vec<Parked> = query.fetch_all(&mut *transaction).await?;
+    let query = sqlx::query_as(sql).bind(M::NAME).bind(generation.generation).bind(key);
+    let waiting: Vec<Parked> = query.fetch_all(&mut *connection).await?;
     let mut events = Vec::with_capacity(waiting.len());
     for parked in &waiting {
         events.push(match known.remove(&parked.event) {
@@ -184,18 +199,40 @@ pub(super) async fn redrive<M: ReadModel>(context: &Context, key: &str) -> Resul
             None => recorded(context, parked).await?,
         });
     }
-    let parking = Parking::of_a_rebuild(&mut *transaction, M::NAME).await?;
-    let (tables, held) = batch::fold_from::<M>(&mut transaction, &live, &parking, &events).await?;
-    tables.write(&live.schema_name, &mut transaction).await?;
+    let parking = Parking::of_a_rebuild(&mut *connection, M::NAME).await?;
+    let (tables, held) = batch::fold_from::<M>(connection, generation, &parking, &events).await?;
+    tables.write(&generation.schema_name, connection).await?;
     let delete = "delete from control.parked where name = $1 and generation = $2 and key = $3";
-    sqlx::query(delete).bind(M::NAME).bind(live.generation).bind(key).execute(&mut *transaction).await?;
+    sqlx::query(delete).bind(M::NAME).bind(generation.generation).bind(key).execute(&mut *connection).await?;
     let attempts: HashMap<Uuid, i32> = waiting.iter().map(|parked| (parked.event, parked.attempts)).collect();
     let tried = |event: &RecordedEvent| attempts.get(&event.id).map_or(1, |attempts| attempts.saturating_add(1));
-    park(&mut transaction, &live, &events, &held, tried).await?;
-    changed(&mut transaction, &live).await?;
-    transaction.commit().await?;
-    context.moved.send_replace(());
+    park(connection, generation, &events, &held, tried).await?;
     Ok(Redriven { folded: events.len() - held.len(), parked: held.len() })
+}
+
+/// Has a generation that is about to go live know what was redriven and skipped while it was built, or was not live. The live
+/// generation is locked. `skipped` is what it has left out.
+///
+/// # Errors
+/// [`ProjectionError::SkippedMeanwhile`], when it has folded what is left out by now.
+pub(super) async fn bring_up_to_date<M: ReadModel>(
+    context: &Context,
+    connection: &mut PgConnection,
+    generation: &Generation,
+    skipped: &HashSet<Uuid>,
+) -> Result<(), ProjectionError> {
+    let sql = "select event_id, key from control.parked where name = $1 and generation = $2";
+    let parked = sqlx::query_as(sql).bind(M::NAME).bind(generation.generation);
+    let parked: Vec<(Uuid, String)> = parked.fetch_all(&mut *connection).await?;
+    let now = self::skipped(&mut *connection, M::NAME).await?;
+    let is_folded = |event: &&Uuid| !skipped.contains(event) && parked.iter().all(|(parked, _)| parked != *event);
+    if generation.state == generations::State::Building && now.iter().any(|event| is_folded(&event)) {
+        return Err(ProjectionError::SkippedMeanwhile { name: M::NAME.to_owned() });
+    }
+    for key in parked.into_iter().map(|(_, key)| key).collect::<HashSet<_>>() {
+        refold::<M>(context, connection, generation, &key, HashMap::new()).await?;
+    }
+    Ok(())
 }
 
 /// Leaves an event out that cannot be folded, and folds what waited behind it.
@@ -214,7 +251,7 @@ pub(super) async fn skip<M: ReadModel>(
         return Err(ProjectionError::NotParked { name: M::NAME.to_owned(), event });
     };
     let insert = "insert into control.skipped (name, event_id, stream, revision, event_type, error, reason)
-        values ($1, $2, $3, $4, $5, $6, $7)";
+        values ($1, $2, $3, $4, $5, $6, $7) on conflict (name, event_id) do update set reason = excluded.reason";
     sqlx::query(insert)
         .bind(M::NAME)
         .bind(event)
@@ -225,13 +262,15 @@ pub(super) async fn skip<M: ReadModel>(
         .bind(reason)
         .execute(&mut *transaction)
         .await?;
+    let redriven = refold::<M>(context, &mut transaction, &live, &parked.key, HashMap::new()).await?;
     changed(&mut transaction, &live).await?;
     transaction.commit().await?;
-    redrive::<M>(context, &parked.key).await
+    context.moved.send_replace(());
+    Ok(redriven)
 }
 
 /// The live generation, with its projector held at its checkpoint until the transaction ends.
-async fn lock<M: ReadModel>(connection: &mut PgConnection) -> Result<Generation, ProjectionError> {
+pub(super) async fn lock<M: ReadModel>(connection: &mut PgConnection) -> Result<Generation, ProjectionError> {
     let live = generations::lock_live(connection, M::NAME).await?;
     let live = live.ok_or_else(|| ProjectionError::NotPrepared { name: M::NAME.to_owned() })?;
     match live.version {

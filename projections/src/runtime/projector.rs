@@ -12,7 +12,7 @@ use super::batch::chain;
 use super::contiguity::Contiguity;
 use super::generations::{self, Generation};
 use super::parking::Parking;
-use super::{Context, ProjectionError, batch, rebuild};
+use super::{Context, ProjectionError, batch, followed, rebuild};
 use crate::read_model::ReadModel;
 
 /// How many events of the log a batch looks at: at the head of the log, and when it is far behind.
@@ -22,6 +22,8 @@ const BATCH: (usize, usize) = (500, 8_000);
 const LAZY: Duration = Duration::from_millis(50);
 /// How long to wait after something went wrong: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long to wait before a new version is built again that could not be.
+const BUILD_AGAIN: Duration = Duration::from_secs(60);
 /// How often a process that does not lead looks whether it should.
 const STANDBY: Duration = Duration::from_millis(500);
 
@@ -32,7 +34,11 @@ pub(super) async fn run<M: ReadModel>(context: Context, mut stop: watch::Receive
         let mut wait = BACKOFF.0;
         let mut contiguity = Contiguity::from_a_checkpoint(0, None);
         loop {
+            let start = Instant::now();
             let Err(error) = follow::<M>(&context, &mut contiguity).await;
+            if start.elapsed() > BACKOFF.1 {
+                wait = BACKOFF.0;
+            }
             match &error {
                 ProjectionError::NotLeading { .. } => {
                     tracing::debug!("another process leads; standing by");
@@ -42,12 +48,15 @@ pub(super) async fn run<M: ReadModel>(context: Context, mut stop: watch::Receive
                 ProjectionError::Rebuilding { .. } | ProjectionError::Outdated { .. } => {
                     tracing::debug!(%error, "standing by");
                     wait = STANDBY;
+                    // Another program may be able to lead.
+                    context.leases.give_back(M::NAME).await;
                 }
                 _ => {
                     tracing::error!(error = chain(&error), "the projector stands still");
                     if let Ok(Some(live)) = generations::live(&context.pool, M::NAME).await {
                         let note = match &error {
-                            ProjectionError::Gap { .. } => {
+                            // A gap that a new version met in its rebuild is none of the old version's.
+                            ProjectionError::Gap { .. } if live.version == M::VERSION => {
                                 generations::note_gap(&context.pool, &live, &chain(&error)).await
                             }
                             _ => generations::note_error(&context.pool, &live, &chain(&error)).await,
@@ -57,7 +66,11 @@ pub(super) async fn run<M: ReadModel>(context: Context, mut stop: watch::Receive
                             tracing::warn!(%error, "why it stands still could not be noted");
                         }
                     }
-                    wait = (wait * 2).min(BACKOFF.1);
+                    wait = match error {
+                        ProjectionError::NotBuilt { .. } => BUILD_AGAIN,
+                        _ => (wait * 2).min(BACKOFF.1),
+                    };
+                    context.leases.give_back(M::NAME).await;
                 }
             }
             tokio::time::sleep(wait).await;
@@ -76,18 +89,24 @@ async fn follow<M: ReadModel>(
     contiguity: &mut Contiguity,
 ) -> Result<std::convert::Infallible, ProjectionError> {
     let name = M::NAME;
-    let Some(lead) = context.leases.take(name).await? else {
-        return Err(ProjectionError::NotLeading { name: name.to_owned() });
-    };
     let mut generation = live(&context.pool, name).await?;
     if generation.version > M::VERSION {
         return Err(ProjectionError::Outdated { name: name.to_owned(), live: generation.version, known: M::VERSION });
     }
+    followed::check(&*context.store, &context.pool).await?;
+    let Some(lead) = context.leases.take(name).await? else {
+        return Err(ProjectionError::NotLeading { name: name.to_owned() });
+    };
     if generation.version < M::VERSION {
         tracing::info!(from = generation.version, to = M::VERSION, "the read model has a new version; building it");
-        rebuild::rebuild::<M>(context, &|_| {}).await?;
-        generation = live(&context.pool, name).await?;
+        match rebuild::rebuild::<M>(context, &|_| {}).await {
+            Ok(_) => {}
+            Err(error @ ProjectionError::Rebuilding { .. }) => return Err(error),
+            Err(error) => return Err(ProjectionError::NotBuilt { name: name.to_owned(), source: Box::new(error) }),
+        }
     }
+    // Nobody else has led since the lease was taken; before, somebody may have.
+    generation = live(&context.pool, name).await?;
     if let Some(gap) = generation.gap {
         return Err(ProjectionError::StoppedByGap { gap });
     }
@@ -101,6 +120,9 @@ async fn follow<M: ReadModel>(
     loop {
         let page = context.store.read_all(seen, &filter, batch).await?;
         contiguity.check(name, &page.events)?;
+        if generation.error.take().is_some() {
+            generations::clear_error(&context.pool, &generation).await?;
+        }
         seen = seen.max(page.read_to);
         let is_due = !page.events.is_empty() || written.elapsed() >= LAZY;
         if let Some(to) = seen.filter(|_| is_due && seen > generation.checkpoint) {

@@ -168,8 +168,11 @@ async fn switch_patiently<M: ReadModel>(
 pub(super) async fn roll_back<M: ReadModel>(context: &Context) -> Result<Generation, ProjectionError> {
     let mut claim = claim::<M>(context).await?;
     let all = generations::generations(&mut claim).await?;
-    let is_older = |one: &Generation| one.name == M::NAME && one.state == State::Retired && one.version == M::VERSION;
-    let older = all.into_iter().rfind(is_older);
+    // One that was stopped by a gap lacks what it was not given.
+    let is_older = |one: &Generation| {
+        one.name == M::NAME && one.state == State::Retired && one.version == M::VERSION && one.gap.is_none()
+    };
+    let older = all.into_iter().filter(is_older).max_by_key(|one| one.moved_at);
     let generation = older.ok_or_else(|| ProjectionError::NothingToGoBackTo { name: M::NAME.to_owned() })?;
     let parking = Parking::of(&context.pool, &generation).await?;
     let contiguity = Contiguity::from_a_checkpoint(generation.generation, generation.checkpoint);
@@ -380,21 +383,28 @@ async fn switch<M: ReadModel>(
     // What is folded in here counts only if the whole of it does.
     let mut generation = shadow.generation.clone();
     let (mut keys, skipped) = (shadow.parking.keys.clone(), &shadow.parking.skipped);
+    let mut came = Vec::new();
     while generation.checkpoint < live.checkpoint {
         let page = context.store.read_all(generation.checkpoint, &filter, PAGE).await?;
         let Some(to) = page.read_to.filter(|to| Some(*to) > generation.checkpoint) else {
             if ends_before(context, live.checkpoint).await? {
-                // The log was restored from a backup. What was folded beyond its end is what the rebuild is to mend.
+                // The log was restored from a backup. What was folded beyond its end is what the rebuild is to mend, and
+                // nothing to go back to.
+                generations::note_gap(&mut *transaction, &live, "it was folded from a log that was longer").await?;
                 break;
             }
             return Err(ProjectionError::LogWentBack { name: M::NAME.to_owned() });
         };
+        came.extend_from_slice(&page.events);
+        shadow.contiguity.check(M::NAME, &came)?;
         let parking = Parking { keys, skipped: skipped.clone() };
         let held = batch::apply::<M>(&mut transaction, &generation, None, &parking, &page.events, to).await?;
         keys = parking.keys;
         keys.extend(held.into_iter().map(|held| held.key));
         generation.checkpoint = Some(to);
     }
+    // What somebody has redriven or skipped since is not undone.
+    parking::bring_up_to_date::<M>(context, &mut transaction, &generation, skipped).await?;
     generations::switch::<M>(&mut transaction, &live, &generation).await?;
     transaction.commit().await?;
     Ok(())

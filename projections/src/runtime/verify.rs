@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use uuid::Uuid;
 
 use super::generations::{self, Generation};
-use super::{Context, ProjectionError, sql};
+use super::{Context, ProjectionError, parking, sql};
 use crate::read_model::{FoldError, ReadModel};
 use crate::rows::Tables;
 use crate::shop_event;
@@ -185,8 +185,7 @@ pub(super) async fn repair<M: ReadModel>(context: &Context, key: &str) -> Result
         return Err(ProjectionError::NotByKey { name: M::NAME.to_owned() });
     };
     let mut transaction = context.pool.begin().await?;
-    let live = generations::lock_live(&mut transaction, M::NAME).await?;
-    let live = live.ok_or_else(|| ProjectionError::NotPrepared { name: M::NAME.to_owned() })?;
+    let live = parking::lock::<M>(&mut transaction).await?;
     let left_out = left_out(&mut transaction, &live).await?;
     let tables = fold_key::<M>(context, live.checkpoint, &left_out, key).await?;
     let mut comparison = Comparison::default();

@@ -8,7 +8,6 @@ use projections::runtime;
 use projections::runtime::followed::Landmark;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{AssertSqlSafe, Row as _};
-use write_side::process;
 
 use crate::{logs, shop};
 
@@ -28,6 +27,20 @@ pub(super) struct Places {
     last: Option<Position>,
     /// Whether the database follows the target already: it was moved before.
     is_moved: bool,
+}
+
+/// Makes sure that no program leads anything in the database.
+async fn ensure_quiet(database: impl sqlx::PgExecutor<'_>) -> anyhow::Result<()> {
+    let led = "select process from process.leases where leads_until > clock_timestamp()
+        union all select name from control.leases where leads_until > clock_timestamp() limit 1";
+    let led: Option<String> = sqlx::query_scalar(led).fetch_optional(database).await?;
+    ensure!(
+        led.is_none(),
+        "a storefold is at work in this database: it leads {}. Stop all of them, and wait until `storefold status` says that \
+         none leads",
+        led.unwrap_or_default()
+    );
+    Ok(())
 }
 
 struct Place {
@@ -51,13 +64,7 @@ impl Places {
     ) -> anyhow::Result<Self> {
         let pool = runtime::pool(options).await.context(logs::UNREACHABLE)?;
         shop::prepare(&pool).await?;
-        let led = process::progress(&pool).await?.into_iter().find(|process| process.led);
-        ensure!(
-            led.is_none(),
-            "a storefold is at work in this database: it leads the process {}. Stop all of them, and wait until `storefold \
-             status` says that none leads",
-            led.map(|process| process.process).unwrap_or_default()
-        );
+        ensure_quiet(&pool).await?;
         let followed = Landmark::followed(&pool).await?;
         let (source, target) = (Landmark::of(from).await?, Landmark::of(to).await?);
         let is_moved = followed.is_some() && followed == target;
@@ -130,6 +137,10 @@ impl Places {
             }
         }
         let mut transaction = self.pool.begin().await?;
+        // Nothing may have moved since the places were read, and nothing moves from here on.
+        let lock = format!("lock table {} in exclusive mode", TABLES.join(", "));
+        sqlx::query(AssertSqlSafe(lock)).execute(&mut *transaction).await?;
+        ensure_quiet(&mut *transaction).await?;
         let mut moved = 0;
         for table in TABLES {
             // Twice, for a place that one row comes to may be that from which another one has still to go.
@@ -143,6 +154,12 @@ impl Places {
             let update = sqlx::query(AssertSqlSafe(away));
             let update = update.bind(old_commits).bind(old_prepares).bind(new_commits).bind(new_prepares);
             moved += update.execute(&mut *transaction).await?.rows_affected();
+            let left = format!("select count(*) from {table} where commit_position >= 0");
+            let left: i64 = sqlx::query_scalar(AssertSqlSafe(left)).fetch_one(&mut *transaction).await?;
+            ensure!(
+                left == 0,
+                "something in {table} has moved on while the log was copied; stop every storefold, and run this again"
+            );
             let there = format!("update {table} set commit_position = -1 - commit_position where commit_position < 0");
             sqlx::query(AssertSqlSafe(there)).execute(&mut *transaction).await?;
         }

@@ -94,6 +94,9 @@ async fn a_skipped_event_stops_the_projector_for_good_and_a_rebuild_mends_it() {
     products.reached(&shop.context, head().await).await.unwrap();
     let rows = shop.rows(&products).await;
     assert!(rows.iter().any(|row| row.contains("(A,")) && rows != before, "{rows:?}");
+    // What lacks an event is nothing to go back to.
+    let back = products.roll_back(&shop.context).await;
+    assert!(matches!(back, Err(ProjectionError::NothingToGoBackTo { .. })), "{back:?}");
     stop.send_replace(true);
     running.await.unwrap();
     shop.close().await;

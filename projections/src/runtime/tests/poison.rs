@@ -140,6 +140,25 @@ async fn what_is_skipped_stays_out_and_lets_the_rest_through() {
 }
 
 #[tokio::test]
+async fn what_was_skipped_is_not_undone_by_going_back() {
+    let (mut shop, model) = (Shop::open().await, products());
+    let (events, log) = a_product_with_nonsense().await;
+    shop.context.store = log;
+    model.prepare(&shop.context.pool).await.unwrap();
+    shop.follow(&model).await;
+    model.rebuild(&shop.context, &|_| {}).await.unwrap();
+    model.skip(&shop.context, events[1].1.id, "nonsense").await.unwrap();
+    let rows = shop.rows(&model).await;
+    // The one before was retired when the event was still parked.
+    for generation in [1, 2] {
+        let live = model.roll_back(&shop.context).await.unwrap();
+        assert_eq!(live.generation, generation);
+        assert_eq!((shop.parked("products").await, shop.rows(&model).await), (vec![], rows.clone()));
+    }
+    shop.close().await;
+}
+
+#[tokio::test]
 async fn a_projector_at_work_takes_note_of_what_somebody_else_has_let_through() {
     let (mut shop, model) = (Shop::open().await, products());
     let (events, log) = a_product_with_nonsense().await;
