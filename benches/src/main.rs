@@ -18,6 +18,10 @@ use clap::Parser;
 use report::Report;
 use server::Postgres;
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures Storefold against plain Postgres on this machine.
 #[derive(Debug, Parser)]
 struct Options {

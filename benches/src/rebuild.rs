@@ -1,7 +1,7 @@
 //! S6: `orders` and their lines rebuilt from the log, against the least that Postgres has to do for it: copy the events
 //! out, and create, fill and index tables of exactly the final rows.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -11,7 +11,7 @@ use domain::ordering::{Completed, Confirmed, Event, Placed, SaleMade};
 use event_store::{Append, EventStore, EventType, Expected, Metadata, NewEvent, PostgresEventStore, StreamName};
 use futures::{StreamExt as _, TryStreamExt as _};
 use projections::Projector;
-use projections::runtime::{self, Context};
+use projections::runtime::{self, Context, Phase};
 use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use uuid::Uuid;
@@ -65,13 +65,34 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
         goal: Some(0.8),
         rounds,
         gate,
-        notes: Vec::new(),
+        notes: vec![phases(&orders, &context).await?],
     })
 }
 
 async fn ours_once(orders: &Arc<dyn Projector>, context: &Context) -> anyhow::Result<()> {
     orders.rebuild(context, &|_| {}).await?;
     Ok(())
+}
+
+/// How long each phase of a rebuild takes.
+async fn phases(orders: &Arc<dyn Projector>, context: &Context) -> anyhow::Result<String> {
+    let begun = Mutex::new(Vec::<(Phase, Instant)>::new());
+    let note = |progress: runtime::Progress| {
+        let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if begun.last().is_none_or(|(phase, _)| *phase != progress.phase) {
+            begun.push((progress.phase, Instant::now()));
+        }
+    };
+    let start = Instant::now();
+    orders.rebuild(context, &note).await?;
+    let end = Instant::now();
+    let begun = begun.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let ends = begun.iter().skip(1).map(|(_, next)| *next).chain([end]);
+    let phases = begun.iter().zip(ends).enumerate().map(|(place, ((phase, begin), end))| {
+        let begin = if place == 0 { start } else { *begin };
+        format!("{phase:?} {:.2} s", (end - begin).as_secs_f64())
+    });
+    Ok(format!("S6, one more rebuild by phase: {}", phases.collect::<Vec<_>>().join(", ")))
 }
 
 /// How long some work took, in seconds, and what it cost in CPU microseconds.

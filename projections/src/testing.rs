@@ -19,7 +19,7 @@ use std::fmt::Debug;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::read_model::{FoldError, ReadModel};
-use crate::rows::{Row, Rows, Tables as _};
+use crate::rows::{Table, Tables as _};
 use crate::shop_event::{Happened, ShopEvent};
 
 /// When the first of the given events was recorded; each further one a second later.
@@ -115,6 +115,6 @@ impl<M: ReadModel> Given<M> {
 }
 
 /// The rows of a table, as values.
-pub fn rows<R: Row>(table: &Rows<R>) -> Vec<R> {
+pub fn rows<T: Table>(table: &T) -> Vec<T::Row> {
     table.written().into_iter().cloned().collect()
 }

@@ -181,10 +181,16 @@ pub(crate) struct Rebuild {
     /// Leave what was folded in a schema of this name, which nothing follows; readers go on with what they have.
     #[arg(long, value_name = "SCHEMA", requires = "until")]
     pub(crate) keep_shadow: Option<String>,
+    /// How much memory the rows may take, about, in MiB; more of them are kept in the directory for temporary files.
+    #[arg(long, value_name = "MIB", default_value_t = MEMORY)]
+    pub(crate) memory: usize,
     /// Print progress and result as JSON, an object a line.
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+/// The memory of a rebuild or a verification, in MiB.
+const MEMORY: usize = projections::runtime::Context::MEMORY >> 20;
 
 /// What to hold against the log.
 #[derive(Debug, Args)]
@@ -203,6 +209,9 @@ pub(crate) struct Verify {
     /// Verify every row, as without --sample.
     #[arg(long)]
     pub(crate) full: bool,
+    /// How much memory the rows may take, about, in MiB; more of them are kept in the directory for temporary files.
+    #[arg(long, value_name = "MIB", default_value_t = MEMORY)]
+    pub(crate) memory: usize,
     /// Print JSON, an object a read model.
     #[arg(long)]
     pub(crate) json: bool,

@@ -24,6 +24,7 @@ const TELL: Duration = Duration::from_millis(200);
 /// When there is no such read model, or its rebuild fails.
 pub(crate) async fn rebuild(shop: &Shop, wanted: &cli::Rebuild, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let until = wanted.until.as_deref().map(until).transpose()?;
+    let context = shop.projections.clone().with_memory(wanted.memory << 20);
     for model in models(wanted.name.as_deref())? {
         if wanted.rollback {
             let live = model.roll_back(&shop.projections).await?;
@@ -36,9 +37,9 @@ pub(crate) async fn rebuild(shop: &Shop, wanted: &cli::Rebuild, mut stop: watch:
             match (until, &wanted.keep_shadow) {
                 (Some(until), Some(schema)) => {
                     check_schema(schema)?;
-                    Ok(model.copy_as_of(&shop.projections, until, schema, &progress).await?)
+                    Ok(model.copy_as_of(&context, until, schema, &progress).await?)
                 }
-                _ => Ok::<_, anyhow::Error>(model.rebuild(&shop.projections, &progress).await?),
+                _ => Ok::<_, anyhow::Error>(model.rebuild(&context, &progress).await?),
             }
         };
         let rebuilt = tokio::select! {

@@ -33,13 +33,14 @@ pub(crate) async fn verify(
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<ExitCode> {
     let extent = wanted.sample.map_or(Extent::Full, Extent::Sample);
+    let context = shop.projections.clone().with_memory(wanted.memory << 20);
     let mut differing = 0;
     for model in models(wanted.name.as_deref())? {
         let bar = bar(model.name());
         bar.set_message("verifying");
         let progress = |done| bar.set_position(done);
         let verified = tokio::select! {
-            verified = model.verify(&shop.projections, extent, &progress) => verified,
+            verified = model.verify(&context, extent, &progress) => verified,
             _ = stop.wait_for(|stop| *stop) => Err(anyhow::anyhow!("stopped"))?,
         };
         bar.finish_and_clear();

@@ -17,6 +17,7 @@ use domain::supervision::{self, Supervision};
 use uuid::Uuid;
 
 use crate::read_model::{FoldError, ReadModel, missing};
+use crate::rows::Rows;
 use crate::shop_event::{Happened, ShopEvent, order_of};
 
 crate::row! {
@@ -43,7 +44,7 @@ crate::tables! {
     /// The tables of `checkouts`.
     pub struct Tables {
         /// A row a checkout.
-        checkouts: CheckoutRow,
+        checkouts: Rows<CheckoutRow>,
     }
 }
 

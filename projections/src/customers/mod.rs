@@ -11,6 +11,7 @@ use domain::payments::Payment;
 use uuid::Uuid;
 
 use crate::read_model::{FoldError, ReadModel, missing, overflow};
+use crate::rows::Rows;
 use crate::sales::{self, Meaning, Standing};
 use crate::shop_event::{Happened, ShopEvent};
 
@@ -50,11 +51,11 @@ crate::tables! {
     /// The tables of `customers`.
     pub struct Tables {
         /// A row a customer.
-        customers: CustomerRow,
+        customers: Rows<CustomerRow>,
         /// A row a customer and currency.
-        spend: SpendRow,
+        spend: Rows<SpendRow>,
         /// A row an open order.
-        open_orders: OpenOrderRow,
+        open_orders: Rows<OpenOrderRow>,
     }
 }
 

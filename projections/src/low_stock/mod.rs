@@ -12,6 +12,7 @@ use domain::ids::Sku;
 use domain::inventory::{Event, Stock};
 
 use crate::read_model::{FoldError, ReadModel, overflow};
+use crate::rows::Rows;
 use crate::shop_event::{Happened, ShopEvent};
 
 crate::row! {
@@ -28,7 +29,7 @@ crate::tables! {
     /// The tables of `low_stock`.
     pub struct Tables {
         /// A row a SKU that is low.
-        low: LowRow,
+        low: Rows<LowRow>,
     }
 }
 

@@ -15,6 +15,7 @@ use domain::supervision::Supervision;
 use uuid::Uuid;
 
 use crate::read_model::{FoldError, ReadModel, missing, overflow};
+use crate::rows::{Appended, Rows};
 use crate::shop_event::{Happened, ShopEvent, order_of};
 
 crate::row! {
@@ -78,11 +79,11 @@ crate::tables! {
     /// The tables of `orders`.
     pub struct Tables {
         /// A row an order.
-        orders: OrderRow,
+        orders: Rows<OrderRow>,
         /// A row a line.
-        lines: LineRow,
+        lines: Appended<LineRow>,
         /// A row an event that somebody asks about.
-        timeline: TimelineRow,
+        timeline: Appended<TimelineRow>,
     }
 }
 
@@ -102,8 +103,12 @@ impl ReadModel for Orders {
     fn fold(tables: &mut Tables, happened: &Happened) -> Result<(), FoldError> {
         use ordering::Event::{Placed, Recorded};
         let Some(order) = order_of(&happened.event) else { return Ok(()) };
-        // An order begins without a look at what is there: most of a large log is orders that were only recorded.
+        // An order begins without a look at what is there: most of a large log is orders that were only recorded. Its stream
+        // begins with it, so its lines are put once.
         let mut row = match &happened.event {
+            ShopEvent::Ordering(_, Placed(_) | Recorded(_)) if happened.revision > 0 => {
+                return Err(FoldError::Broken("an order begins a second time".to_owned()));
+            }
             ShopEvent::Ordering(_, Placed(placed)) => open(tables, order, &placed.0, "placed", happened)?,
             ShopEvent::Ordering(_, Recorded(recorded)) => open(tables, order, &recorded.0, "recorded", happened)?,
             event => match tables.orders.get(&(order.0,))?.cloned() {

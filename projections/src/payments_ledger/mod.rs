@@ -11,6 +11,7 @@ use domain::payments::{Event, Payment};
 use uuid::Uuid;
 
 use crate::read_model::{FoldError, ReadModel, missing, overflow};
+use crate::rows::{Appended, Rows};
 use crate::shop_event::{Happened, ShopEvent};
 
 crate::row! {
@@ -67,11 +68,11 @@ crate::tables! {
     /// The tables of `payments_ledger`.
     pub struct Tables {
         /// A row a side of a movement.
-        entries: EntryRow,
+        entries: Appended<EntryRow>,
         /// A row a payment.
-        payments: PaymentRow,
+        payments: Rows<PaymentRow>,
         /// A row a refund.
-        refunds: RefundRow,
+        refunds: Rows<RefundRow>,
     }
 }
 

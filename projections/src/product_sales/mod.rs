@@ -15,6 +15,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::read_model::{FoldError, ReadModel, missing, overflow};
+use crate::rows::Rows;
 use crate::sales::{self, Fate, Meaning, Standing};
 use crate::shop_event::Happened;
 
@@ -43,9 +44,9 @@ crate::tables! {
     /// The tables of `product_sales`.
     pub struct Tables {
         /// A row a SKU, day and currency.
-        days: ProductDayRow,
+        days: Rows<ProductDayRow>,
         /// A row an open order.
-        open_orders: OpenOrderRow,
+        open_orders: Rows<OpenOrderRow>,
     }
 }
 

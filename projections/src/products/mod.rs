@@ -10,6 +10,7 @@ use domain::ids::Sku;
 use domain::inventory::{self, Stock};
 
 use crate::read_model::{FoldError, ReadModel, missing, overflow};
+use crate::rows::Rows;
 use crate::shop_event::{Happened, ShopEvent};
 
 crate::row! {
@@ -33,7 +34,7 @@ crate::tables! {
     /// The tables of `products`.
     pub struct Tables {
         /// A row a SKU.
-        products: ProductRow,
+        products: Rows<ProductRow>,
     }
 }
 

@@ -98,6 +98,14 @@ pub enum ProjectionError {
         /// The read model.
         name: String,
     },
+    /// No row could ever have such a key.
+    #[error("{key:?} is no key of {name}")]
+    NotAKey {
+        /// The read model.
+        name: String,
+        /// What was given.
+        key: String,
+    },
     /// What a rebuild has made is not what a plain fold of the log makes.
     #[error("the rebuilt {name} differs from the log, so readers go on seeing the old one: {difference}")]
     Differs {
@@ -172,6 +180,17 @@ pub enum ProjectionError {
         /// Why.
         error: String,
     },
+    /// Rows that did not fit into memory cannot be written to disk, or not be read again.
+    #[error(
+        "rows that do not fit into memory cannot be kept in the directory for temporary files; make room there, or name another one in TMPDIR"
+    )]
+    Scratch(#[source] std::io::Error),
+    /// An as-of copy would have the name of something else.
+    #[error("there is a schema {schema} already; drop it, or choose another name")]
+    SchemaExists {
+        /// Its name.
+        schema: String,
+    },
     /// The log ends before what the live tables have folded already.
     #[error("the log ends before the checkpoint of {name}; it is another log, or was restored from a backup")]
     LogWentBack {
@@ -186,9 +205,18 @@ pub enum ProjectionError {
     },
 }
 
-/// Decodes the events of a page, each on its own.
-pub(super) fn decode(events: &[RecordedEvent]) -> Vec<Result<Happened, Arc<Undecodable>>> {
-    events.iter().map(|event| shop_event::decode(event).map_err(Arc::new)).collect()
+/// Decodes an event. What cannot be decoded is only an error when it is to be folded.
+pub(super) fn decode(event: &RecordedEvent) -> Result<Happened, Arc<Undecodable>> {
+    shop_event::decode(event).map_err(Arc::new)
+}
+
+/// Whether no more is parked than may be.
+pub(super) fn check_parked<M: ReadModel>(parking: &Parking) -> Result<(), ProjectionError> {
+    if parking.keys.len() > MOST_PARKED {
+        let error = "each of them in another part of the keys".to_owned();
+        return Err(ProjectionError::TooMuchParked { name: M::NAME.to_owned(), error });
+    }
+    Ok(())
 }
 
 /// What came of a round of folding.
@@ -283,7 +311,7 @@ pub(super) async fn fold_from<M: ReadModel>(
     parking: &Parking,
     events: &[RecordedEvent],
 ) -> Result<(M::Tables, Vec<Held>), ProjectionError> {
-    let happened = decode(events);
+    let happened: Vec<_> = events.iter().map(decode).collect();
     let mut tables = M::Tables::new(false);
     loop {
         let round = fold::<M>(&mut tables, events, &happened, parking)?;

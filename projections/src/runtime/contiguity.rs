@@ -1,11 +1,12 @@
 //! No event is skipped: the revisions of each stream have to follow one another without a gap.
 //!
 //! A rebuild begins at the first event of the log, so it knows of every stream what comes next. A projector begins at its
-//! checkpoint and learns it from the first event of each stream that it meets. It remembers the streams that it met last: a
-//! stream that was forgotten is taken up again at whatever revision it comes back with.
+//! checkpoint and learns it from the first event of each stream that it meets. Both remember the streams that they met last,
+//! a rebuild more of them: a stream that was forgotten is taken up again at whatever revision it comes back with.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::LazyLock;
 
 use event_store::{Position, RecordedEvent};
 
@@ -13,13 +14,19 @@ use super::ProjectionError;
 
 /// How many streams a projector remembers, at least: twice as many at most.
 const REMEMBERED: usize = 1 << 16;
+/// The same of a rebuild, or of a part of its keys.
+const REMEMBERED_IN_REBUILD: usize = 1 << 22;
 
 /// The revision that comes next in each stream, as far as it is known. Streams are told apart by a hash of 64 bits.
 pub(super) struct Contiguity {
     hasher: RandomState,
     next: HashMap<u64, u64>,
-    /// Those that were met before the newest ones; `None` where all are remembered.
-    older: Option<HashMap<u64, u64>>,
+    /// Those that were met before the newest ones.
+    older: HashMap<u64, u64>,
+    /// How many streams `next` may have.
+    most: usize,
+    /// Whether every stream that was ever met is remembered: one that is not begins now.
+    knows_all: bool,
     /// The generation and the checkpoint that this knowledge reaches to.
     reaches: (i32, Option<Position>),
 }
@@ -27,14 +34,28 @@ pub(super) struct Contiguity {
 impl Contiguity {
     /// From the beginning of the log on: every stream begins with revision 0.
     pub(super) fn from_the_beginning() -> Self {
-        Self { hasher: RandomState::new(), next: HashMap::new(), older: None, reaches: (0, None) }
+        Self::new(REMEMBERED_IN_REBUILD, true, (0, None))
     }
 
     /// From a checkpoint on.
     pub(super) fn from_a_checkpoint(generation: i32, checkpoint: Option<Position>) -> Self {
-        // Without a checkpoint that is the beginning, but a stream may be forgotten all the same.
-        let older = Some(HashMap::new());
-        Self { hasher: RandomState::new(), next: HashMap::new(), older, reaches: (generation, checkpoint) }
+        // Without a checkpoint that is the beginning of the log.
+        Self::new(REMEMBERED, checkpoint.is_none(), (generation, checkpoint))
+    }
+
+    fn new(most: usize, knows_all: bool, reaches: (i32, Option<Position>)) -> Self {
+        let (next, older) = (HashMap::new(), HashMap::new());
+        // Of all in this process: what two of them know can be put together.
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self { hasher: HASHER.clone(), next, older, most, knows_all, reaches }
+    }
+
+    /// Takes over what is known of other streams.
+    pub(super) fn join(&mut self, other: Self) {
+        self.older.extend(other.older);
+        self.next.extend(other.next);
+        self.most += other.most;
+        self.knows_all &= other.knows_all;
     }
 
     /// Whether it was learned up to this checkpoint of this generation.
@@ -51,7 +72,7 @@ impl Contiguity {
         for event in events {
             let stream = self.hasher.hash_one(event.stream.as_str());
             let known = within.get(&stream).copied().or_else(|| self.next_of(stream));
-            let expected = known.unwrap_or(if self.older.is_none() { 0 } else { event.revision });
+            let expected = known.unwrap_or(if self.knows_all { 0 } else { event.revision });
             if event.revision != expected {
                 return Err(ProjectionError::Gap {
                     name: name.to_owned(),
@@ -71,16 +92,15 @@ impl Contiguity {
         for event in events {
             self.next.insert(self.hasher.hash_one(event.stream.as_str()), event.revision + 1);
         }
-        if let Some(older) = &mut self.older
-            && self.next.len() >= REMEMBERED
-        {
-            *older = std::mem::take(&mut self.next);
+        if self.next.len() >= self.most {
+            self.knows_all &= self.older.is_empty();
+            self.older = std::mem::take(&mut self.next);
         }
         self.reaches = (generation, checkpoint);
     }
 
     fn next_of(&self, stream: u64) -> Option<u64> {
-        self.next.get(&stream).or_else(|| self.older.as_ref()?.get(&stream)).copied()
+        self.next.get(&stream).or_else(|| self.older.get(&stream)).copied()
     }
 }
 
@@ -140,7 +160,7 @@ mod tests {
         for number in 0..3 * REMEMBERED {
             contiguity.learn(&[event(&format!("a-{number}"), 0)], 1, None);
         }
-        assert!(contiguity.next.len() + contiguity.older.as_ref().unwrap().len() <= 2 * REMEMBERED);
+        assert!(contiguity.next.len() + contiguity.older.len() <= 2 * REMEMBERED);
         let last = format!("a-{}", 3 * REMEMBERED - 1);
         assert_eq!(gap(&contiguity, &[event(&last, 2)]), Some((last, 1, 2)));
         assert_eq!(gap(&contiguity, &[event("a-0", 2)]), None, "forgotten");

@@ -143,7 +143,7 @@ pub(super) async fn prepare<M: ReadModel>(pool: &PgPool) -> Result<(), sqlx::Err
     let mut transaction = pool.begin().await?;
     lock_name(&mut transaction, M::NAME).await?;
     if live(&mut *transaction, M::NAME).await?.is_none() {
-        let generation = add::<M>(&mut transaction, State::Live, None).await?;
+        let generation = add::<M>(&mut transaction, State::Live).await?;
         sql::create_tables(&mut transaction, &generation.schema_name, M::TABLES_SQL).await?;
         sql::in_schema(&mut transaction, &generation.schema_name, M::KEYS_SQL).await?;
         sql::point_views(&mut transaction, &generation.schema_name, &M::Tables::names(), false).await?;
@@ -151,26 +151,15 @@ pub(super) async fn prepare<M: ReadModel>(pool: &PgPool) -> Result<(), sqlx::Err
     transaction.commit().await
 }
 
-/// Adds a generation to the book.
-pub(super) async fn add<M: ReadModel>(
-    connection: &mut PgConnection,
-    state: State,
-    checkpoint: Option<Position>,
-) -> Result<Generation, sqlx::Error> {
+/// Adds a generation to the book, into which nothing is folded yet.
+pub(super) async fn add<M: ReadModel>(connection: &mut PgConnection, state: State) -> Result<Generation, sqlx::Error> {
     let next = "with next as (
             select coalesce(max(generation), 0) + 1 as generation from control.generations where name = $1
         )
-        insert into control.generations (name, version, generation, state, schema_name, commit_position, prepare_position)
-        select $1, $2, generation, $3, format('%s_v%s_g%s', $1, $2, generation), $4, $5 from next
+        insert into control.generations (name, version, generation, state, schema_name)
+        select $1, $2, generation, $3, format('%s_v%s_g%s', $1, $2, generation) from next
         returning *";
-    sqlx::query_as(next)
-        .bind(M::NAME)
-        .bind(M::VERSION)
-        .bind(state.name())
-        .bind(checkpoint.map(commit))
-        .bind(checkpoint.map(prepared))
-        .fetch_one(connection)
-        .await
+    sqlx::query_as(next).bind(M::NAME).bind(M::VERSION).bind(state.name()).fetch_one(connection).await
 }
 
 /// Moves the checkpoint of a generation, if it still is where this process thinks and in the same state, what is parked is
@@ -213,17 +202,22 @@ pub(super) async fn clear_error(pool: &PgPool, generation: &Generation) -> Resul
     sqlx::query(clear).bind(&generation.name).bind(generation.generation).execute(pool).await.map(drop)
 }
 
-/// Notes how many events were folded before a generation was loaded.
-pub(super) async fn note_folded(
+/// Notes how far the log is folded into a generation that was filled, and how many events that were.
+pub(super) async fn fill(
     connection: &mut PgConnection,
     generation: &mut Generation,
+    checkpoint: Option<Position>,
     events: u64,
 ) -> Result<(), sqlx::Error> {
-    generation.folded = events.cast_signed();
-    let update = sqlx::query("update control.generations set folded = $3 where name = $1 and generation = $2");
-    update
+    (generation.checkpoint, generation.folded) = (checkpoint, events.cast_signed());
+    let fill =
+        "update control.generations set commit_position = $3, prepare_position = $4, folded = $5, moved_at = now()
+          where name = $1 and generation = $2";
+    sqlx::query(fill)
         .bind(&generation.name)
         .bind(generation.generation)
+        .bind(checkpoint.map(commit))
+        .bind(checkpoint.map(prepared))
         .bind(generation.folded)
         .execute(connection)
         .await

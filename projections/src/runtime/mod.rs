@@ -3,9 +3,11 @@
 
 mod batch;
 mod contiguity;
+mod fold_log;
 pub mod followed;
 mod generations;
 mod leases;
+mod load;
 mod parking;
 mod projector;
 mod rebuild;
@@ -60,13 +62,24 @@ pub struct Context {
     pub moved: watch::Sender<()>,
     /// Which projectors this process leads.
     pub leases: Arc<Leases>,
+    /// How many bytes of memory the rows of a rebuild or a verification may take, about; more are kept in a file.
+    pub memory: usize,
 }
 
 impl Context {
+    /// The memory of a rebuild when nobody says otherwise: 1 GiB.
+    pub const MEMORY: usize = 1 << 30;
+
     /// What projectors and rebuilds of one process work with.
     pub fn new(store: Arc<dyn EventStore>, pool: PgPool) -> Self {
         let leases = Arc::new(Leases::new(&pool.connect_options()));
-        Self { store, pool, moved: watch::Sender::new(()), leases }
+        Self { store, pool, moved: watch::Sender::new(()), leases, memory: Self::MEMORY }
+    }
+
+    /// The same, with other room for the rows of a rebuild or a verification, in bytes.
+    #[must_use]
+    pub fn with_memory(self, memory: usize) -> Self {
+        Self { memory, ..self }
     }
 }
 
@@ -115,6 +128,8 @@ pub trait Projector: Send + Sync {
     fn version(&self) -> i32;
     /// The names of its tables, which are those of its views in the schema `read`.
     fn tables(&self) -> Vec<&'static str>;
+    /// The script that adds the keys and indexes to its tables.
+    fn keys(&self) -> &'static str;
     /// Makes an empty first generation when there is none.
     async fn prepare(&self, pool: &PgPool) -> Result<(), sqlx::Error>;
     /// Follows the log until `stop` says so. A read model whose tables are of another version is built anew first. What
@@ -198,6 +213,10 @@ impl<M: ReadModel> Projector for Runs<M> {
 
     fn tables(&self) -> Vec<&'static str> {
         M::Tables::names()
+    }
+
+    fn keys(&self) -> &'static str {
+        M::KEYS_SQL
     }
 
     async fn prepare(&self, pool: &PgPool) -> Result<(), sqlx::Error> {

@@ -4,18 +4,20 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use event_store::{Filter, PastTheEnd, Position, RecordedEvent};
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection as _, Postgres, Transaction};
+use uuid::Uuid;
 
 use super::contiguity::Contiguity;
+use super::fold_log::{Folded, fold_log};
 use super::generations::{self, Generation, State};
-use super::parking::{self, Held, Parking};
+use super::load::Load;
+use super::parking::{self, Parking};
 use super::{Context, ProjectionError, batch, sql, verify};
 use crate::read_model::ReadModel;
-use crate::rows::Tables;
 use crate::shop_event;
 
-/// How many events of the log are read at a time.
+/// How many events of the log are read at a time while catching up.
 const PAGE: usize = 5_000;
 /// The shadow is taken live when it is at most this many events behind, or after this many attempts to get there.
 const CLOSE: (usize, usize) = (1_000, 100);
@@ -66,14 +68,14 @@ pub enum Until {
 
 impl Until {
     /// How many of these events, which stand in order, come before the end; `None` when all of them do.
-    fn cut(self, events: &[RecordedEvent]) -> Option<usize> {
+    pub(super) fn cut(self, events: &[RecordedEvent]) -> Option<usize> {
         events.iter().position(|event| match self {
             Self::Position(last) => event.position > last,
             Self::Time(last) => shop_event::decode(event).is_ok_and(|happened| happened.at > last),
         })
     }
 
-    fn is_reached(self, position: Option<Position>) -> bool {
+    pub(super) fn is_reached(self, position: Option<Position>) -> bool {
         matches!(self, Self::Position(last) if position >= Some(last))
     }
 }
@@ -104,10 +106,8 @@ pub(super) async fn rebuild<M: ReadModel>(
         return Err(ProjectionError::Outdated { name: M::NAME.to_owned(), live, known: M::VERSION });
     }
     generations::sweep(&mut claim, M::NAME).await?;
-    let folded = fold_log::<M>(context, &mut claim, None, progress).await?;
-    let events = folded.events;
-    progress(Progress { phase: Phase::Loading, events, of: None });
-    let (mut shadow, rows) = load::<M>(&mut claim, folded).await?;
+    let (mut shadow, rows) = build::<M>(context, &mut claim, progress).await?;
+    let events = shadow.events;
     catch_up::<M>(context, &mut claim, &mut shadow, progress).await?;
     progress(Progress { phase: Phase::Verifying, events, of: None });
     verify_sample::<M>(context, &mut claim, &shadow.generation).await?;
@@ -192,29 +192,43 @@ pub(super) async fn copy_as_of<M: ReadModel>(
 ) -> Result<Rebuilt, ProjectionError> {
     let start = Instant::now();
     let mut connection = patient_connection(context).await?;
-    let folded = fold_log::<M>(context, &mut connection, Some(until), progress).await?;
-    let Folded { tables, checkpoint, events, parked: (parked, _), .. } = folded;
+    sql::check_free(&mut connection, schema).await?;
+    // Under a name of its own until it is whole.
+    let unfinished = format!("unfinished_{}", Uuid::new_v4().simple());
+    let copied = async {
+        create::<M>(&mut connection, &unfinished).await?;
+        let mut load = Load::begin::<M>(&connection_options(context), &unfinished);
+        let folded = fold_log::<M>(context, &mut connection, Some(until), &mut load, progress).await?;
+        let rows = load.end(&mut connection, &unfinished).await?;
+        sql::rename_schema(&mut connection, &unfinished, schema).await?;
+        Ok((folded, rows))
+    };
+    let (Folded { checkpoint, events, parked: (parked, _), .. }, rows) = match copied.await {
+        Ok(copied) => copied,
+        Err(error) => {
+            if let Err(error) = sql::drop_tables(&mut connection, &unfinished).await {
+                tracing::warn!(schema = unfinished, %error, "a copy that was not finished could not be dropped");
+            }
+            return Err(error);
+        }
+    };
     if !parked.is_empty() {
         tracing::warn!(
             events = parked.len(),
             "events that cannot be folded, and what comes behind them, are not in the copy"
         );
     }
-    progress(Progress { phase: Phase::Loading, events, of: None });
-    let mut transaction = connection.begin().await?;
-    sql::create_tables(&mut transaction, schema, M::TABLES_SQL).await?;
-    let rows = tables.copy(schema, &mut transaction).await?;
-    sql::in_schema(&mut transaction, schema, M::KEYS_SQL).await?;
-    sql::analyze(&mut transaction, schema, &M::Tables::names()).await?;
-    transaction.commit().await?;
     connection.close().await?;
     Ok(Rebuilt { generation: None, position: checkpoint, rows, events, took: start.elapsed() })
 }
 
 /// A connection that may rest for long between two statements of a transaction: nobody waits for it.
 async fn patient_connection(context: &Context) -> Result<PgConnection, sqlx::Error> {
-    let options = context.pool.connect_options().as_ref().clone();
-    PgConnection::connect_with(&options.options([("idle_in_transaction_session_timeout", "0")])).await
+    PgConnection::connect_with(&connection_options(context)).await
+}
+
+fn connection_options(context: &Context) -> PgConnectOptions {
+    context.pool.connect_options().as_ref().clone().options([("idle_in_transaction_session_timeout", "0")])
 }
 
 /// A connection of its own that holds the right to rebuild a read model: it ends with the connection, however this ends.
@@ -224,37 +238,6 @@ async fn claim<M: ReadModel>(context: &Context) -> Result<PgConnection, Projecti
         return Err(ProjectionError::Rebuilding { name: M::NAME.to_owned() });
     }
     Ok(claim)
-}
-
-/// The log, folded in memory.
-struct Folded<M: ReadModel> {
-    tables: M::Tables,
-    /// Up to where it was folded.
-    checkpoint: Option<Position>,
-    /// How many events were folded.
-    events: u64,
-    parking: Parking,
-    contiguity: Contiguity,
-    /// The events that could not be folded, and what is held of them.
-    parked: (Vec<RecordedEvent>, Vec<Held>),
-}
-
-impl<M: ReadModel> Folded<M> {
-    fn fold(mut self, page: Vec<RecordedEvent>) -> Result<Self, ProjectionError> {
-        self.contiguity.check(M::NAME, &page)?;
-        let happened = batch::decode(&page);
-        let round = batch::fold::<M>(&mut self.tables, &page, &happened, &self.parking)?;
-        self.parking.hold(&round.held);
-        self.contiguity.learn(&page, 0, None);
-        self.events += page.len() as u64;
-        let (parked, held) = &mut self.parked;
-        for one in round.held {
-            let place = parked.len();
-            parked.push(page[one.place].clone());
-            held.push(Held { place, ..one });
-        }
-        Ok(self)
-    }
 }
 
 /// A generation that is being built.
@@ -285,65 +268,32 @@ impl Shadow {
     }
 }
 
-/// Folds the log in memory, all of it or up to a point, reading the next page while this one is folded.
-async fn fold_log<M: ReadModel>(
+/// Makes a generation of the whole log: tables first, then rows while the log is folded, then keys. Nobody sees it yet.
+async fn build<M: ReadModel>(
     context: &Context,
     connection: &mut PgConnection,
-    until: Option<Until>,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Result<Folded<M>, ProjectionError> {
-    let filter = Filter::categories(M::CATEGORIES.iter().copied());
-    let head = context.store.head().await?;
-    let of = context.store.events_between(None, head);
-    let mut folded = Folded::<M> {
-        tables: M::Tables::new(true),
-        checkpoint: None,
-        events: 0,
-        parking: Parking::of_a_rebuild(connection, M::NAME).await?,
-        contiguity: Contiguity::from_the_beginning(),
-        parked: Default::default(),
-    };
-    let mut page = context.store.read_all(None, &filter, PAGE).await?;
-    loop {
-        let (mut read_to, mut read, mut at_head) = (page.read_to, page.events, page.at_head);
-        if let Some(until) = until {
-            at_head |= until.is_reached(read_to);
-            if let Some(end) = until.cut(&read) {
-                read.truncate(end);
-                (read_to, at_head) = (read.last().map(|last| last.position), true);
-            }
-        }
-        let next =
-            async { if at_head { Ok(None) } else { context.store.read_all(read_to, &filter, PAGE).await.map(Some) } };
-        let fold = tokio::task::spawn_blocking(move || folded.fold(read));
-        let (next, fold) = tokio::join!(next, fold);
-        folded = fold.map_err(|error| sqlx::Error::Protocol(format!("the fold was cut off: {error}")))??;
-        folded.checkpoint = read_to.or(folded.checkpoint);
-        let behind = context.store.events_between(None, folded.checkpoint).unwrap_or(folded.events);
-        progress(Progress { phase: Phase::Folding, events: behind, of });
-        match next? {
-            Some(next) => page = next,
-            None => return Ok(folded),
-        }
-    }
-}
-
-/// Makes a generation of what was folded: tables, rows, keys, in one transaction that nobody waits for.
-async fn load<M: ReadModel>(
-    connection: &mut PgConnection,
-    folded: Folded<M>,
 ) -> Result<(Shadow, u64), ProjectionError> {
-    let Folded { tables, checkpoint, events, parking, contiguity, parked: (parked, held) } = folded;
     let mut transaction = connection.begin().await?;
-    let mut generation = generations::add::<M>(&mut transaction, State::Building, checkpoint).await?;
-    generations::note_folded(&mut transaction, &mut generation, events).await?;
-    sql::create_tables(&mut transaction, &generation.schema_name, M::TABLES_SQL).await?;
-    let rows = tables.copy(&generation.schema_name, &mut transaction).await?;
-    sql::in_schema(&mut transaction, &generation.schema_name, M::KEYS_SQL).await?;
-    sql::analyze(&mut transaction, &generation.schema_name, &M::Tables::names()).await?;
+    let mut generation = generations::add::<M>(&mut transaction, State::Building).await?;
+    create::<M>(&mut transaction, &generation.schema_name).await?;
+    transaction.commit().await?;
+    let mut load = Load::begin::<M>(&connection_options(context), &generation.schema_name);
+    let folded = fold_log::<M>(context, connection, None, &mut load, progress).await?;
+    let rows = load.end(connection, &generation.schema_name).await?;
+    let Folded { checkpoint, events, parking, contiguity, parked: (parked, held) } = folded;
+    let mut transaction = connection.begin().await?;
+    generations::fill(&mut transaction, &mut generation, checkpoint, events).await?;
     parking::park(&mut transaction, &generation, &parked, &held, |_| 1).await?;
     transaction.commit().await?;
     Ok((Shadow { generation, parking, contiguity, events }, rows))
+}
+
+/// Creates the tables in a schema of their own, without keys.
+async fn create<M: ReadModel>(connection: &mut PgConnection, schema: &str) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    sql::create_tables(&mut transaction, schema, M::TABLES_SQL).await?;
+    transaction.commit().await
 }
 
 /// Folds what has happened meanwhile, as the live projector would, until the shadow is close to the head.

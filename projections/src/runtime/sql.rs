@@ -7,122 +7,139 @@ use futures::TryStreamExt as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
 
-use super::Comparison;
-use crate::rows::{Row, Rows};
+use super::{Comparison, ProjectionError};
+use crate::rows::{Row, Table};
 
-/// How many bytes go to the server at a time while copying.
-const COPY_CHUNK: usize = 256 * 1024;
 /// The role that may read the schema `read` and nothing else, where the server has it.
 const READER: &str = "storefold_reader";
 
+/// A table's name.
+pub fn name<T: Table>() -> &'static str {
+    T::Row::TABLE
+}
+
 /// Loads the rows that the fold asked for in vain. Says whether there was anything.
-pub async fn load<R: Row>(
-    rows: &mut Rows<R>,
-    schema: &str,
-    connection: &mut PgConnection,
-) -> Result<bool, sqlx::Error> {
-    let wanted = rows.take_wanted();
+pub async fn load<T: Table>(table: &mut T, schema: &str, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let wanted = table.take_wanted();
     if wanted.is_empty() {
         return Ok(false);
     }
     let sql = format!(
-        "select {columns} from \"{schema}\".{table} join unnest({arrays}) as wanted ({keys}) using ({keys})",
-        columns = columns::<R>(),
-        table = R::TABLE,
-        arrays = arrays(&R::COLUMNS[..R::KEY_COLUMNS]),
-        keys = keys::<R>(),
+        "select {columns} from \"{schema}\".{name} join unnest({arrays}) as wanted ({keys}) using ({keys})",
+        columns = columns::<T::Row>(),
+        name = name::<T>(),
+        arrays = arrays(&T::Row::COLUMNS[..T::Row::KEY_COLUMNS]),
+        keys = keys::<T::Row>(),
     );
-    let found = R::bind_keys(sqlx::query(AssertSqlSafe(sql)), &wanted).fetch_all(connection).await?;
-    let found = found.iter().map(R::read).collect::<Result<_, _>>()?;
-    rows.load(wanted, found);
+    let found = T::Row::bind_keys(sqlx::query(AssertSqlSafe(sql)), &wanted).fetch_all(connection).await?;
+    let found = found.iter().map(T::Row::read).collect::<Result<_, _>>()?;
+    table.load(wanted, found);
     Ok(true)
 }
 
 /// Writes what the fold made: each changed row once.
-pub async fn write<R: Row>(rows: &Rows<R>, schema: &str, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let written = rows.written();
+pub async fn write<T: Table>(table: &T, schema: &str, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let written = table.written();
     if !written.is_empty() {
         let assignments =
-            R::COLUMNS[R::KEY_COLUMNS..].iter().map(|(column, _)| format!("{column} = excluded.{column}"));
+            T::Row::COLUMNS[T::Row::KEY_COLUMNS..].iter().map(|(column, _)| format!("{column} = excluded.{column}"));
         let sql = format!(
-            "insert into \"{schema}\".{table} ({columns}) select * from unnest({arrays})
+            "insert into \"{schema}\".{name} ({columns}) select * from unnest({arrays})
              on conflict ({keys}) do update set {assignments}",
-            table = R::TABLE,
-            columns = columns::<R>(),
-            arrays = arrays(R::COLUMNS),
-            keys = keys::<R>(),
+            name = name::<T>(),
+            columns = columns::<T::Row>(),
+            arrays = arrays(T::Row::COLUMNS),
+            keys = keys::<T::Row>(),
             assignments = assignments.collect::<Vec<_>>().join(", "),
         );
-        R::bind_rows(sqlx::query(AssertSqlSafe(sql)), &written).execute(&mut *connection).await?;
+        T::Row::bind_rows(sqlx::query(AssertSqlSafe(sql)), &written).execute(&mut *connection).await?;
     }
-    let removed = rows.removed();
+    let removed = table.removed();
     if !removed.is_empty() {
         let sql = format!(
-            "delete from \"{schema}\".{table} where ({keys}) in (select * from unnest({arrays}))",
-            table = R::TABLE,
-            keys = keys::<R>(),
-            arrays = arrays(&R::COLUMNS[..R::KEY_COLUMNS]),
+            "delete from \"{schema}\".{name} where ({keys}) in (select * from unnest({arrays}))",
+            name = name::<T>(),
+            keys = keys::<T::Row>(),
+            arrays = arrays(&T::Row::COLUMNS[..T::Row::KEY_COLUMNS]),
         );
-        R::bind_keys(sqlx::query(AssertSqlSafe(sql)), &removed).execute(connection).await?;
+        T::Row::bind_keys(sqlx::query(AssertSqlSafe(sql)), &removed).execute(connection).await?;
     }
     Ok(())
 }
 
-/// Copies every row that was put into a table that was made in this transaction: the rows are written frozen, as no
-/// other transaction can see the table yet.
-pub async fn copy<R: Row>(rows: &Rows<R>, schema: &str, connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
-    let statement = format!(
-        "copy \"{schema}\".{table} ({columns}) from stdin (format binary, freeze true)",
-        table = R::TABLE,
-        columns = columns::<R>(),
-    );
-    let mut sink = connection.copy_in_raw(&statement).await?;
-    // The format's signature, its flags, and the length of its extension: none.
-    let mut buffer = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
-    for row in rows.written() {
-        row.copy(&mut buffer);
-        if buffer.len() >= COPY_CHUNK {
-            sink.send(std::mem::take(&mut buffer)).await?;
-        }
+/// What begins and ends rows in the binary format of `copy`: the format's signature, its flags, and the length of its
+/// extension, which is none; and a row without a number of columns.
+pub(super) const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+pub(super) const COPY_END: &[u8] = &(-1_i16).to_be_bytes();
+/// The option of `copy` for a table that no other transaction can see yet.
+pub(super) const FROZEN: &str = ", freeze true";
+
+/// The statement that copies rows into a table, without its options.
+pub fn copy<T: Table>(schema: &str) -> String {
+    format!("copy \"{schema}\".{} ({}) from stdin", name::<T>(), columns::<T::Row>())
+}
+
+/// Empties a table that nobody sees.
+pub(super) async fn truncate(connection: &mut PgConnection, schema: &str, table: &str) -> Result<(), sqlx::Error> {
+    connection.execute(AssertSqlSafe(format!("truncate \"{schema}\".{table}"))).await.map(drop)
+}
+
+/// Deals out the statements of a script that adds keys and indexes, so that each table can get its own when it is full: by the
+/// table that a statement names after `alter table` or `on`. Also answers those that name none of these.
+pub(super) fn keys_by_table(script: &str, tables: &[&'static str]) -> (HashMap<&'static str, String>, String) {
+    let (mut by_table, mut others) = (HashMap::<_, String>::new(), String::new());
+    let code: Vec<&str> = script.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+    for statement in code.join("\n").split(';') {
+        let words: Vec<&str> = statement.split_whitespace().collect();
+        let named = words.windows(2).find(|pair| matches!(pair[0], "on" | "table")).map(|pair| pair[1]);
+        let keys = match tables.iter().find(|table| Some(**table) == named) {
+            Some(table) => by_table.entry(*table).or_default(),
+            None => &mut others,
+        };
+        keys.push_str(statement);
+        keys.push(';');
     }
-    buffer.extend((-1_i16).to_be_bytes());
-    sink.send(buffer).await?;
-    sink.finish().await
+    (by_table, others)
 }
 
 /// Compares the rows that were put with those in a table: all of them, or those that have a value, as text, in a column.
-pub async fn compare<R: Row>(
-    rows: &Rows<R>,
+pub async fn compare<T: Table>(
+    expected: &mut T,
     schema: &str,
     connection: &mut PgConnection,
     only: Option<(&'static str, &str)>,
     comparison: &mut Comparison,
 ) -> Result<(), sqlx::Error> {
-    let mut expected: HashMap<R::Key, &R> = rows.written().into_iter().map(|row| (row.key(), row)).collect();
-    let column = only.map_or("", |(column, _)| column);
-    let condition = if column.is_empty() { "$1::text is null".to_owned() } else { format!("{column}::text = $1") };
-    let sql = format!("select {} from \"{schema}\".{} where {condition}", columns::<R>(), R::TABLE);
+    let condition = match only {
+        Some((column, _)) => has_key::<T::Row>(column),
+        None => "$1::text is null".to_owned(),
+    };
+    let sql = format!("select {} from \"{schema}\".{} where {condition}", columns::<T::Row>(), name::<T>());
     let mut found = sqlx::query(AssertSqlSafe(sql)).bind(only.map(|(_, key)| key)).fetch(connection);
     while let Some(row) = found.try_next().await? {
-        let row = R::read(&row)?;
-        comparison.add(Some(&row), expected.remove(&row.key()));
+        let row = T::Row::read(&row)?;
+        let expected = expected.take(&row.key())?;
+        comparison.add(Some(&row), expected.as_ref());
     }
-    let mut missing: Vec<&R> = expected.into_values().collect();
-    missing.sort_unstable_by_key(|row| row.key());
-    missing.into_iter().for_each(|row| comparison.add(None, Some(row)));
+    expected.rest(&mut |row| comparison.add(None, Some(&row)))?;
     Ok(())
 }
 
 /// Deletes the rows that have a value, as text, in a column.
-pub(super) async fn delete_key(
-    connection: &mut PgConnection,
+pub async fn delete_key<T: Table>(
     schema: &str,
-    table: &str,
-    column: &str,
+    connection: &mut PgConnection,
+    column: &'static str,
     key: &str,
 ) -> Result<(), sqlx::Error> {
-    let sql = format!("delete from \"{schema}\".{table} where {column}::text = $1");
+    let sql = format!("delete from \"{schema}\".{} where {}", name::<T>(), has_key::<T::Row>(column));
     sqlx::query(AssertSqlSafe(sql)).bind(key).execute(connection).await.map(drop)
+}
+
+/// That a column has a value that is given as text. The text is cast, not the column, so that an index can find the rows.
+fn has_key<R: Row>(column: &'static str) -> String {
+    let kind = R::COLUMNS.iter().find(|(name, _)| *name == column).map_or("text", |(_, kind)| kind);
+    format!("{column} = $1::text::{kind}")
 }
 
 /// Creates the schema of a generation with its tables.
@@ -284,6 +301,20 @@ fn names(tables: &[&str]) -> String {
     format!("'{{{}}}'::name[]", tables.join(","))
 }
 
+/// Sees that there is no such schema.
+pub(super) async fn check_free(connection: &mut PgConnection, schema: &str) -> Result<(), ProjectionError> {
+    let there: bool = sqlx::query_scalar("select exists (select from pg_namespace where nspname = $1)")
+        .bind(schema)
+        .fetch_one(connection)
+        .await?;
+    if there { Err(ProjectionError::SchemaExists { schema: schema.to_owned() }) } else { Ok(()) }
+}
+
+/// Gives a schema another name.
+pub(super) async fn rename_schema(connection: &mut PgConnection, from: &str, to: &str) -> Result<(), sqlx::Error> {
+    connection.execute(AssertSqlSafe(format!("alter schema \"{from}\" rename to \"{to}\""))).await.map(drop)
+}
+
 /// Drops the tables of a generation.
 pub(super) async fn drop_tables(connection: &mut PgConnection, schema: &str) -> Result<(), sqlx::Error> {
     connection.execute(AssertSqlSafe(format!("drop schema if exists \"{schema}\" cascade"))).await?;
@@ -302,4 +333,31 @@ fn keys<R: Row>() -> String {
 fn arrays(columns: &[(&str, &str)]) -> String {
     let parameters = (1..).zip(columns).map(|(number, (_, kind))| format!("${number}::{kind}[]"));
     parameters.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_gets_its_keys() {
+        for model in super::super::read_models() {
+            let (tables, script) = (model.tables(), model.keys());
+            let (by_table, others) = keys_by_table(script, &tables);
+            let count = |text: &str| text.matches("alter table").count() + text.matches("create index").count();
+            let dealt: usize = by_table.values().map(|keys| count(keys)).sum();
+            assert_eq!((dealt, count(&others)), (count(script), 0), "{}", model.name());
+            for table in tables {
+                assert!(by_table[table].contains(&format!("alter table {table} add")), "{table} has no primary key");
+            }
+        }
+    }
+
+    #[test]
+    fn what_names_no_table_is_kept() {
+        let (by_table, others) =
+            keys_by_table("-- a; b\nanalyze;\nalter table a add b; create index c\non a (d)", &["a"]);
+        assert_eq!(by_table["a"], "\nalter table a add b; create index c\non a (d);");
+        assert_eq!(others, "analyze;");
+    }
 }

@@ -1,7 +1,7 @@
 //! Holding what readers see against a second fold of the log, and mending what differs.
 //!
 //! The second fold shares no code with the projector but the read model's own fold: it goes through the log event by event,
-//! without batches, rounds or filters of the server, and keeps everything in memory. Where the rows of a key follow from the
+//! without batches, rounds or filters of the server, and keeps everything in memory, or in a file what does not fit. Where the rows of a key follow from the
 //! streams of that key alone, a key can also be folded by itself, from its streams.
 
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use uuid::Uuid;
 
 use super::generations::{self, Generation};
-use super::{Context, ProjectionError, parking, sql};
+use super::{Context, ProjectionError, parking};
 use crate::read_model::{FoldError, ReadModel};
 use crate::rows::Tables;
 use crate::shop_event;
@@ -125,20 +125,22 @@ pub(super) async fn verify_generation<M: ReadModel>(
             let keys = some_keys(connection, generation, table, column, keys).await?;
             let (until, left_out) = (generation.checkpoint, &left_out);
             let fold = |key: String| {
-                let fold =
-                    async move { fold_key::<M>(context, until, left_out, &key).await.map(|tables| (key, tables)) };
+                let fold = async move {
+                    let events = events_of_key::<M>(context, until, left_out, &key).await?;
+                    fold_all::<M>(&events).map(|tables| (key, tables))
+                };
                 fold.boxed()
             };
             let folds: Vec<_> = keys.into_iter().map(fold).collect();
             let mut folds = futures::stream::iter(folds).buffered(AT_ONCE);
-            while let Some((key, tables)) = folds.try_next().await? {
+            while let Some((key, mut tables)) = folds.try_next().await? {
                 let only = Some((column, key.as_str()));
                 tables.compare(&generation.schema_name, connection, only, &mut comparison).await?;
                 progress(comparison.rows);
             }
         }
         _ => {
-            let tables = fold_plainly::<M>(context, generation.checkpoint, &left_out, progress).await?;
+            let mut tables = fold_plainly::<M>(context, generation.checkpoint, &left_out, progress).await?;
             tables.compare(&generation.schema_name, connection, None, &mut comparison).await?;
         }
     }
@@ -187,13 +189,18 @@ pub(super) async fn repair<M: ReadModel>(context: &Context, key: &str) -> Result
     let mut transaction = context.pool.begin().await?;
     let live = parking::lock::<M>(&mut transaction).await?;
     let left_out = left_out(&mut transaction, &live).await?;
-    let tables = fold_key::<M>(context, live.checkpoint, &left_out, key).await?;
+    let events = events_of_key::<M>(context, live.checkpoint, &left_out, key).await?;
     let mut comparison = Comparison::default();
-    tables.compare(&live.schema_name, &mut transaction, Some((column, key)), &mut comparison).await?;
-    for table in M::Tables::names() {
-        sql::delete_key(&mut transaction, &live.schema_name, table, column, key).await?;
+    let mut expected = fold_all::<M>(&events)?;
+    let compared = expected.compare(&live.schema_name, &mut transaction, Some((column, key)), &mut comparison).await;
+    if let Err(sqlx::Error::Database(error)) = &compared
+        && error.code().is_some_and(|code| code == "22P02")
+    {
+        return Err(ProjectionError::NotAKey { name: M::NAME.to_owned(), key: key.to_owned() });
     }
-    tables.write(&live.schema_name, &mut transaction).await?;
+    compared?;
+    M::Tables::delete_key(&live.schema_name, &mut transaction, column, key).await?;
+    fold_all::<M>(&events)?.write(&live.schema_name, &mut transaction).await?;
     transaction.commit().await?;
     context.moved.send_replace(());
     let Comparison { rows, differing, differences } = comparison;
@@ -230,6 +237,7 @@ async fn fold_plainly<M: ReadModel>(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<M::Tables, ProjectionError> {
     let mut tables = M::Tables::new(true);
+    tables.limit(context.memory);
     let (mut after, mut events) = (None, 0);
     while after < until {
         let page = context.store.read_all(after, &Filter::all(), PAGE).await?;
@@ -238,10 +246,12 @@ async fn fold_plainly<M: ReadModel>(
                 return Ok(tables);
             }
             if M::CATEGORIES.contains(&event.stream.category()) && !left_out.contains(&event.id) {
-                fold_one::<M>(&mut tables, event)?;
+                let folded = fold_one::<M>(&mut tables, event);
+                tables.failed().map_or(folded, |error| Err(ProjectionError::Scratch(error)))?;
             }
             events += 1;
         }
+        tables.settle().map_err(ProjectionError::Scratch)?;
         progress(events);
         after = page.read_to;
         if page.at_head {
@@ -252,12 +262,12 @@ async fn fold_plainly<M: ReadModel>(
 }
 
 /// The streams of one key up to a position, stream by stream, put in order.
-async fn fold_key<M: ReadModel>(
+async fn events_of_key<M: ReadModel>(
     context: &Context,
     until: Option<Position>,
     left_out: &BTreeSet<Uuid>,
     key: &str,
-) -> Result<M::Tables, ProjectionError> {
+) -> Result<Vec<RecordedEvent>, ProjectionError> {
     let mut events = Vec::new();
     for category in M::CATEGORIES {
         // A key that makes no name has no stream.
@@ -274,6 +284,11 @@ async fn fold_key<M: ReadModel>(
     }
     events.retain(|event| Some(event.position) <= until && !left_out.contains(&event.id));
     events.sort_unstable_by_key(|event| event.position);
+    Ok(events)
+}
+
+/// These events and no others, one after another.
+fn fold_all<M: ReadModel>(events: &[RecordedEvent]) -> Result<M::Tables, ProjectionError> {
     let mut tables = M::Tables::new(true);
     events.iter().try_for_each(|event| fold_one::<M>(&mut tables, event))?;
     Ok(tables)

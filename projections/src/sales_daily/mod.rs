@@ -12,6 +12,7 @@ use domain::payments::Payment;
 use uuid::Uuid;
 
 use crate::read_model::{FoldError, ReadModel, missing, overflow};
+use crate::rows::Rows;
 use crate::sales::{self, Fate, Meaning, Standing};
 use crate::shop_event::Happened;
 
@@ -43,9 +44,9 @@ crate::tables! {
     /// The tables of `sales_daily`.
     pub struct Tables {
         /// A row a day, country and currency.
-        days: DayRow,
+        days: Rows<DayRow>,
         /// A row an open order.
-        open_orders: OpenOrderRow,
+        open_orders: Rows<OpenOrderRow>,
     }
 }
 

@@ -14,7 +14,7 @@ mod later;
 use std::sync::Arc;
 
 use projections::runtime::{Projector, runs};
-use projections::{read_model, row, shop_event, tables, testing};
+use projections::{read_model, row, rows, shop_event, tables, testing};
 
 /// The register of read models, as it is in their crate.
 fn read_models() -> Vec<Arc<dyn Projector>> {

@@ -26,6 +26,7 @@ use super::*;
 use crate::histories::any_history;
 use crate::orders::Orders;
 use crate::read_model::FoldError;
+use crate::rows::Rows;
 use crate::shop_event::{Happened, ShopEvent, order_of};
 
 /// A log in memory, and a database of its own for the read models.
@@ -176,6 +177,24 @@ async fn what_is_followed_live_is_what_a_rebuild_makes() {
 }
 
 #[tokio::test]
+async fn a_rebuild_that_may_keep_nothing_in_memory_makes_the_same_rows() {
+    let (mut shop, events) = (Shop::open().await, history(&mut TestRunner::deterministic()));
+    shop.append(&events).await;
+    for model in read_models() {
+        model.prepare(&shop.context.pool).await.unwrap();
+        shop.context.memory = Context::MEMORY;
+        model.rebuild(&shop.context, &|_| {}).await.unwrap();
+        let rows = shop.rows(&model).await;
+        shop.context.memory = 0;
+        model.rebuild(&shop.context, &|_| {}).await.unwrap();
+        assert_eq!(shop.rows(&model).await, rows, "{}", model.name());
+        let verified = model.verify(&shop.context, Extent::Full, &|_| {}).await.unwrap();
+        assert_eq!((verified.differing, verified.rows), (0, rows.len() as u64), "{}", model.name());
+    }
+    shop.close().await;
+}
+
+#[tokio::test]
 async fn a_log_that_was_restored_from_a_backup_is_folded_anew() {
     let (mut shop, events) = (Shop::open().await, history(&mut TestRunner::deterministic()));
     let orders: Arc<dyn Projector> = read_models().remove(0);
@@ -211,7 +230,7 @@ crate::tables! {
     /// The tables of an older version of `orders`.
     pub struct OlderTables {
         /// A row an order.
-        orders: OlderRow,
+        orders: Rows<OlderRow>,
     }
 }
 

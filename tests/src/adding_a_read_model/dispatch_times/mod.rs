@@ -12,6 +12,7 @@ use domain::shipping::{self, Shipment};
 use uuid::Uuid;
 
 use crate::adding_a_read_model::read_model::{FoldError, ReadModel, overflow};
+use crate::adding_a_read_model::rows::Rows;
 use crate::adding_a_read_model::shop_event::{Happened, ShopEvent};
 
 crate::adding_a_read_model::row! {
@@ -34,9 +35,9 @@ crate::adding_a_read_model::tables! {
     /// The tables of `dispatch_times`.
     pub struct Tables {
         /// A row a day and country.
-        days: DayRow,
+        days: Rows<DayRow>,
         /// A row an order that waits.
-        waiting: WaitingRow,
+        waiting: Rows<WaitingRow>,
     }
 }
 
