@@ -8,7 +8,7 @@ use event_store::{Append, EventStore, EventType, Expected, NewEvent, PostgresEve
 use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
-use crate::report::{Measured, Round};
+use crate::report::{Better, Measured, Round};
 use crate::server::Postgres;
 use crate::{Options, baseline, cpu};
 
@@ -45,6 +45,7 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
         name: "S1",
         what: "append, 64 in flight, 1 event, new stream",
         unit: "/s",
+        better: Better::More,
         floor: Some(2.0),
         goal: Some(4.0),
         rounds,

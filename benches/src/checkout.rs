@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
-use crate::report::{Measured, Round};
+use crate::report::{Better, Measured, Round};
 use crate::server::{self, Postgres};
 use crate::{Options, baseline, cpu, http};
 
@@ -67,6 +67,7 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
         name: "C1",
         what: "checkout of three lines, from placed to completed",
         unit: "/s",
+        better: Better::More,
         floor: None,
         goal: None,
         rounds,

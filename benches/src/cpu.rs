@@ -1,4 +1,4 @@
-//! The CPU time of processes, from `/proc`.
+//! The CPU time and the memory of processes, from `/proc`.
 
 use std::fs;
 
@@ -22,6 +22,14 @@ pub(crate) fn of_tree(pid: u32) -> u64 {
 /// The CPU microseconds of this process and of those that it waited for.
 pub(crate) fn of_this() -> u64 {
     Stat::read(std::process::id()).map_or(0, |stat| (stat.own + stat.waited_for) * TICK_MICROS)
+}
+
+/// A figure of this process's memory, in MiB; see proc(5).
+pub(crate) fn memory(name: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or_default() / 1024
 }
 
 struct Stat {

@@ -4,17 +4,26 @@ use std::io::Write as _;
 
 use comfy_table::{Table, presets};
 
-/// One round of a measurement: what each side did in a second, and what it cost.
+/// One round of a measurement: what each side did in a second, or how long it took, and what it cost.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Round {
-    /// Operations a second.
+    /// In the unit of the measurement.
     pub(crate) ours: f64,
-    /// Operations a second.
+    /// In the unit of the measurement.
     pub(crate) baseline: f64,
     /// CPU microseconds an operation, Postgres and load included.
     pub(crate) our_cpu: f64,
     /// CPU microseconds an operation, Postgres and load included.
     pub(crate) baseline_cpu: f64,
+}
+
+/// Which way a measurement is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Better {
+    /// More of ours is better: floor and goal are to be reached.
+    More,
+    /// Less of ours is better: floor and goal are not to be passed.
+    Less,
 }
 
 /// A measurement.
@@ -23,6 +32,7 @@ pub(crate) struct Measured {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
     pub(crate) unit: &'static str,
+    pub(crate) better: Better,
     /// What the ratio must reach, where that is laid down.
     pub(crate) floor: Option<f64>,
     /// What it is to reach one day.
@@ -72,14 +82,17 @@ impl Report {
             "CPU µs baseline",
         ]);
         let mut broken = Vec::new();
-        for Measured { name, what, unit, floor, goal, rounds, gate, .. } in &self.0 {
+        for Measured { name, what, unit, better, floor, goal, rounds, gate, .. } in &self.0 {
             let median = |value: &dyn Fn(&Round) -> f64| {
                 let mut values: Vec<f64> = rounds.iter().map(value).collect();
                 values.sort_by(f64::total_cmp);
                 values[values.len() / 2]
             };
             let ratio = |round: &Round| round.ours / round.baseline;
-            let worst = rounds.iter().map(ratio).fold(f64::INFINITY, f64::min);
+            let (worst, bound) = match better {
+                Better::More => (rounds.iter().map(ratio).fold(f64::INFINITY, f64::min), ""),
+                Better::Less => (rounds.iter().map(ratio).fold(0.0, f64::max), "≤ "),
+            };
             let shown = match gate {
                 Ok(()) => format!("{:.2}", median(&ratio)),
                 Err(why) => {
@@ -94,8 +107,8 @@ impl Report {
                 format!("{:.0} {unit}", median(&|round| round.baseline)),
                 shown,
                 format!("{worst:.2}"),
-                floor.map_or_else(String::new, |floor| floor.to_string()),
-                goal.map_or_else(String::new, |goal| goal.to_string()),
+                floor.map_or_else(String::new, |floor| format!("{bound}{floor}")),
+                goal.map_or_else(String::new, |goal| format!("{bound}{goal}")),
                 format!("{:.1}", median(&|round| round.our_cpu)),
                 format!("{:.1}", median(&|round| round.baseline_cpu)),
             ]);

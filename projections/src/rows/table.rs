@@ -149,6 +149,8 @@ impl<R: Row> Appended<R> {
 #[doc(hidden)]
 pub trait Table: Debug + Send + Sync + 'static {
     type Row: Row;
+    /// Whether a row that is written may be there already.
+    const OVERWRITES: bool;
 
     /// See [`Rows::new`].
     fn new(complete: bool) -> Self;
@@ -170,6 +172,8 @@ pub trait Table: Debug + Send + Sync + 'static {
     fn begin(&mut self);
     /// Takes back what the event made that was being folded.
     fn take_back(&mut self);
+    /// Whether the fold made nothing.
+    fn is_unchanged(&self) -> bool;
     /// Forgets what the fold made, so that it can fold again.
     fn reset(&mut self);
     /// Forgets everything.
@@ -190,6 +194,7 @@ pub trait Table: Debug + Send + Sync + 'static {
 
 impl<R: Row> Table for Rows<R> {
     type Row = R;
+    const OVERWRITES: bool = true;
 
     fn new(complete: bool) -> Self {
         Self::new(complete)
@@ -242,6 +247,10 @@ impl<R: Row> Table for Rows<R> {
                 None => self.changed.remove(&key),
             };
         }
+    }
+
+    fn is_unchanged(&self) -> bool {
+        self.changed.is_empty()
     }
 
     fn reset(&mut self) {
@@ -328,6 +337,7 @@ impl<R: Row> Table for Rows<R> {
 
 impl<R: Row> Table for Appended<R> {
     type Row = R;
+    const OVERWRITES: bool = false;
 
     fn new(complete: bool) -> Self {
         Self(Rows::new(complete))
@@ -365,6 +375,10 @@ impl<R: Row> Table for Appended<R> {
 
     fn take_back(&mut self) {
         self.0.take_back();
+    }
+
+    fn is_unchanged(&self) -> bool {
+        self.0.is_unchanged()
     }
 
     fn reset(&mut self) {

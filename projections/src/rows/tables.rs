@@ -46,6 +46,8 @@ pub trait Tables: Send + Sync + 'static {
     fn begin(&mut self);
     /// Takes back what the event made that was being folded.
     fn take_back(&mut self);
+    /// Whether the fold made nothing.
+    fn is_unchanged(&self) -> bool;
     /// Forgets what the fold made, so that it can fold again.
     fn reset(&mut self);
     /// Forgets everything.
@@ -150,6 +152,10 @@ macro_rules! tables {
 
             fn take_back(&mut self) {
                 $($crate::rows::Table::take_back(&mut self.$field);)+
+            }
+
+            fn is_unchanged(&self) -> bool {
+                $($crate::rows::Table::is_unchanged(&self.$field))&&+
             }
 
             fn reset(&mut self) {

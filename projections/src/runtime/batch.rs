@@ -284,43 +284,87 @@ fn fold_one<M: ReadModel>(
     if *is_missing { Ok(()) } else { Err(ProjectionError::Unfoldable { stream, revision, position, source }) }
 }
 
+/// Events that were folded once, with no row in memory: what came of it, if they ask for no row.
+pub(super) struct Begun<M: ReadModel> {
+    happened: Vec<Result<Happened, Arc<Undecodable>>>,
+    tables: M::Tables,
+    round: Round,
+}
+
+impl<M: ReadModel> Begun<M> {
+    /// Folds events without a look at the database.
+    ///
+    /// # Errors
+    /// As [`fold`].
+    pub(super) fn new(events: &[RecordedEvent], parking: &Parking) -> Result<Self, ProjectionError> {
+        let happened: Vec<_> = events.iter().map(decode).collect();
+        let mut tables = M::Tables::new(false);
+        let round = fold::<M>(&mut tables, events, &happened, parking)?;
+        Ok(Self { happened, tables, round })
+    }
+
+    /// Whether these events change nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.round.is_missing && self.round.held.is_empty() && self.tables.is_unchanged()
+    }
+
+    /// Folds on what is in the tables of a generation, in as many rounds as it takes until no row is missing.
+    async fn finish(
+        mut self,
+        connection: &mut PgConnection,
+        generation: &Generation,
+        parking: &Parking,
+        events: &[RecordedEvent],
+    ) -> Result<(M::Tables, Vec<Held>), ProjectionError> {
+        while self.round.is_missing {
+            self.tables.reset();
+            self.tables.load(&generation.schema_name, connection).await?;
+            self.round = fold::<M>(&mut self.tables, events, &self.happened, parking)?;
+        }
+        Ok((self.tables, self.round.held))
+    }
+}
+
 /// Folds a page into a generation and moves its checkpoint, within the caller's transaction: all of it or nothing. Answers
-/// what could not be folded; it is parked within the same transaction.
+/// what could not be folded; it is parked within the same transaction. `count` says how many events the checkpoint passes.
 pub(super) async fn apply<M: ReadModel>(
     connection: &mut PgConnection,
     generation: &Generation,
     lead: Option<Lead>,
     parking: &Parking,
-    events: &[RecordedEvent],
+    (events, begun, count): (&[RecordedEvent], Begun<M>, usize),
     to: Position,
 ) -> Result<Vec<Held>, ProjectionError> {
     // The checkpoint first: it locks the generation, so that two leaders take turns and the second one finds out.
-    if !generations::advance(connection, generation, lead, to, events.len()).await? {
+    if !generations::advance(connection, generation, lead, to, count).await? {
         return Err(ProjectionError::NotLeading { name: generation.name.clone() });
     }
-    let (tables, held) = fold_from::<M>(connection, generation, parking, events).await?;
+    let (tables, held) = begun.finish(connection, generation, parking, events).await?;
     tables.write(&generation.schema_name, connection).await?;
     parking::park(connection, generation, events, &held, |_| 1).await?;
     Ok(held)
 }
 
-/// Folds events on what is in the tables of a generation, in as many rounds as it takes until no row is missing.
+/// Folds a page into a generation that no projector leads yet; see [`apply`].
+pub(super) async fn apply_to_shadow<M: ReadModel>(
+    connection: &mut PgConnection,
+    generation: &Generation,
+    parking: &Parking,
+    events: &[RecordedEvent],
+    to: Position,
+) -> Result<Vec<Held>, ProjectionError> {
+    let page = (events, Begun::<M>::new(events, parking)?, events.len());
+    apply::<M>(connection, generation, None, parking, page, to).await
+}
+
+/// Folds events on what is in the tables of a generation.
 pub(super) async fn fold_from<M: ReadModel>(
     connection: &mut PgConnection,
     generation: &Generation,
     parking: &Parking,
     events: &[RecordedEvent],
 ) -> Result<(M::Tables, Vec<Held>), ProjectionError> {
-    let happened: Vec<_> = events.iter().map(decode).collect();
-    let mut tables = M::Tables::new(false);
-    loop {
-        let round = fold::<M>(&mut tables, events, &happened, parking)?;
-        if !round.is_missing {
-            return Ok((tables, round.held));
-        }
-        tables.reset();
-        tables.load(&generation.schema_name, connection).await?;
-    }
+    Begun::<M>::new(events, parking)?.finish(connection, generation, parking, events).await
 }
 
 /// An error with everything behind it, on one line.

@@ -81,13 +81,13 @@ impl Landmark {
 /// # Errors
 /// [`ProjectionError::AnotherLog`], or that one of the two cannot be read.
 pub async fn check(store: &dyn EventStore, pool: &PgPool) -> Result<(), ProjectionError> {
+    let mut followed = Landmark::followed(pool).await?;
+    // Looked for afterwards: what somebody has noted before stands in the log by now.
     let here = Landmark::of(store).await?;
-    if let (None, Some(here)) = (Landmark::followed(pool).await?, here) {
+    if let (None, Some(here)) = (followed, here) {
         here.follow_first(pool).await?;
+        // Another program may have noted another log meanwhile.
+        followed = Landmark::followed(pool).await?;
     }
-    // Another program may have noted another log meanwhile.
-    match Landmark::followed(pool).await? {
-        Some(followed) if Some(followed) != here => Err(ProjectionError::AnotherLog),
-        _ => Ok(()),
-    }
+    if followed.is_some() && followed != here { Err(ProjectionError::AnotherLog) } else { Ok(()) }
 }

@@ -13,6 +13,7 @@ mod projector;
 mod rebuild;
 #[doc(hidden)]
 pub mod sql;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -64,6 +65,7 @@ pub struct Context {
     pub leases: Arc<Leases>,
     /// How many bytes of memory the rows of a rebuild or a verification may take, about; more are kept in a file.
     pub memory: usize,
+    tails: tail::Tails,
 }
 
 impl Context {
@@ -73,7 +75,7 @@ impl Context {
     /// What projectors and rebuilds of one process work with.
     pub fn new(store: Arc<dyn EventStore>, pool: PgPool) -> Self {
         let leases = Arc::new(Leases::new(&pool.connect_options()));
-        Self { store, pool, moved: watch::Sender::new(()), leases, memory: Self::MEMORY }
+        Self { store, pool, moved: watch::Sender::new(()), leases, memory: Self::MEMORY, tails: tail::Tails::default() }
     }
 
     /// The same, with other room for the rows of a rebuild or a verification, in bytes.

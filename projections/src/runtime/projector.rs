@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use super::batch::Begun;
 use super::batch::chain;
 use super::contiguity::Contiguity;
 use super::generations::{self, Generation};
@@ -17,9 +18,12 @@ use crate::read_model::ReadModel;
 
 /// How many events of the log a batch looks at: at the head of the log, and when it is far behind.
 const BATCH: (usize, usize) = (500, 8_000);
-/// How long the checkpoint may stay behind while nothing of the log is for this read model. Whoever waits for a position waits
+/// How long the checkpoint may stay behind while nothing of the log changes this read model. Whoever waits for a position waits
 /// that long at most.
 const LAZY: Duration = Duration::from_millis(50);
+/// The least time from one batch to the next at the head of the log. Under load more comes together in a batch, which costs far
+/// less than as many batches; what comes after a pause is folded at once.
+const GATHER: Duration = Duration::from_millis(6);
 /// How long to wait after something went wrong: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long to wait before a new version is built again that could not be.
@@ -115,34 +119,45 @@ async fn follow<M: ReadModel>(
         *contiguity = Contiguity::from_a_checkpoint(generation.generation, generation.checkpoint);
     }
     let filter = Filter::categories(M::CATEGORIES.iter().copied());
+    let tail = context.tails.of(&context.store);
     let (mut seen, mut written) = (generation.checkpoint, Instant::now());
-    let mut batch = BATCH.0;
+    // Events that the checkpoint has not passed yet, though they are dealt with.
+    let (mut batch, mut passed) = (BATCH.0, 0);
     loop {
-        let page = context.store.read_all(seen, &filter, batch).await?;
+        let began = Instant::now();
+        let page = match tail.read::<M>(seen, batch) {
+            Some(page) => page,
+            None => context.store.read_all(seen, &filter, batch).await?,
+        };
         contiguity.check(name, &page.events)?;
         if generation.error.take().is_some() {
             generations::clear_error(&context.pool, &generation).await?;
         }
         seen = seen.max(page.read_to);
-        let is_due = !page.events.is_empty() || written.elapsed() >= LAZY;
+        let begun = Begun::<M>::new(&page.events, &parking)?;
+        let is_due = !begun.is_idle() || written.elapsed() >= LAZY;
+        passed += page.events.len();
         if let Some(to) = seen.filter(|_| is_due && seen > generation.checkpoint) {
             let mut transaction = context.pool.begin().await?;
-            let held = batch::apply::<M>(&mut transaction, &generation, Some(lead), &parking, &page.events, to).await?;
+            let changes = (page.events.as_slice(), begun, passed);
+            let held = batch::apply::<M>(&mut transaction, &generation, Some(lead), &parking, changes, to).await?;
             transaction.commit().await?;
-            (generation.checkpoint, written) = (seen, Instant::now());
+            (generation.checkpoint, written, passed) = (seen, Instant::now(), 0);
             parking.hold(&held);
-            contiguity.learn(&page.events, generation.generation, generation.checkpoint);
             context.moved.send_replace(());
         }
+        // What it learns goes further than the checkpoint where events changed nothing: it is of no use to who begins there.
+        contiguity.learn(&page.events, generation.generation, seen);
         batch = if page.at_head { BATCH.0 } else { (2 * batch).min(BATCH.1) };
         if page.at_head {
-            let changed = context.store.changed(seen);
+            let changed = tail.changed(seen);
             if seen > generation.checkpoint {
                 // Either way there is something to do.
                 let _ = tokio::time::timeout_at(written + LAZY, changed).await;
             } else {
                 changed.await;
             }
+            tokio::time::sleep_until(began + GATHER).await;
         }
     }
 }

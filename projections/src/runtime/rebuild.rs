@@ -258,7 +258,7 @@ impl Shadow {
         to: Position,
     ) -> Result<(), ProjectionError> {
         self.contiguity.check(M::NAME, page)?;
-        let held = batch::apply::<M>(&mut transaction, &self.generation, None, &self.parking, page, to).await?;
+        let held = batch::apply_to_shadow::<M>(&mut transaction, &self.generation, &self.parking, page, to).await?;
         transaction.commit().await?;
         self.parking.hold(&held);
         self.contiguity.learn(page, 0, None);
@@ -348,7 +348,7 @@ async fn switch<M: ReadModel>(
         came.extend_from_slice(&page.events);
         shadow.contiguity.check(M::NAME, &came)?;
         let parking = Parking { keys, skipped: skipped.clone() };
-        let held = batch::apply::<M>(&mut transaction, &generation, None, &parking, &page.events, to).await?;
+        let held = batch::apply_to_shadow::<M>(&mut transaction, &generation, &parking, &page.events, to).await?;
         keys = parking.keys;
         keys.extend(held.into_iter().map(|held| held.key));
         generation.checkpoint = Some(to);

@@ -43,15 +43,16 @@ pub async fn write<T: Table>(table: &T, schema: &str, connection: &mut PgConnect
     if !written.is_empty() {
         let assignments =
             T::Row::COLUMNS[T::Row::KEY_COLUMNS..].iter().map(|(column, _)| format!("{column} = excluded.{column}"));
-        let sql = format!(
-            "insert into \"{schema}\".{name} ({columns}) select * from unnest({arrays})
-             on conflict ({keys}) do update set {assignments}",
+        let mut sql = format!(
+            "insert into \"{schema}\".{name} ({columns}) select * from unnest({arrays})",
             name = name::<T>(),
             columns = columns::<T::Row>(),
             arrays = arrays(T::Row::COLUMNS),
-            keys = keys::<T::Row>(),
-            assignments = assignments.collect::<Vec<_>>().join(", "),
         );
+        if T::OVERWRITES {
+            let assignments = assignments.collect::<Vec<_>>().join(", ");
+            sql.push_str(&format!(" on conflict ({}) do update set {assignments}", keys::<T::Row>()));
+        }
         T::Row::bind_rows(sqlx::query(AssertSqlSafe(sql)), &written).execute(&mut *connection).await?;
     }
     let removed = table.removed();

@@ -67,7 +67,8 @@ async fn a_deposed_leader_commits_nothing() {
     for (lead, counts) in [(old, false), (new, true)] {
         let mut transaction = shop.context.pool.begin().await.unwrap();
         let (parking, to) = (Parking::default(), Position::at(0));
-        let applied = batch::apply::<Products>(&mut transaction, &live, Some(lead), &parking, &[], to).await;
+        let page = (&[][..], batch::Begun::new(&[], &parking).unwrap(), 0);
+        let applied = batch::apply::<Products>(&mut transaction, &live, Some(lead), &parking, page, to).await;
         match applied {
             Ok(_) => assert!(counts, "a deposed leader has moved the checkpoint"),
             Err(error) => assert!(!counts && matches!(error, ProjectionError::NotLeading { .. }), "{error}"),

@@ -5,6 +5,7 @@
 mod gaps;
 mod leads;
 mod poison;
+mod tail;
 
 use chrono::DateTime;
 use domain::catalog::Listed;
