@@ -2,9 +2,11 @@
 
 #![allow(unreachable_pub, reason = "rows and tables are declared public wherever they stand")]
 
+mod crashes;
 mod gaps;
 mod leads;
 mod poison;
+mod wire;
 
 use chrono::DateTime;
 use domain::catalog::Listed;
@@ -98,6 +100,32 @@ impl Shop {
         self.context.pool.close().await;
         let mut admin = PgConnection::connect_with(&self.server).await.unwrap();
         admin.execute(AssertSqlSafe(format!("drop database {} with (force)", self.database))).await.unwrap();
+    }
+}
+
+/// How much longer than usual some tests run: what `./soak` says.
+mod soak {
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+    #[expect(clippy::disallowed_methods, reason = "a test has no configuration")]
+    fn said<T: std::str::FromStr>(name: &str, usual: T) -> T {
+        std::env::var(name).ok().and_then(|said| said.parse().ok()).unwrap_or(usual)
+    }
+
+    /// How many times as much is done.
+    pub(super) fn times() -> usize {
+        said("STOREFOLD_SOAK_TIMES", 1)
+    }
+
+    /// What the dice start from.
+    pub(super) fn seed() -> u64 {
+        said("STOREFOLD_SOAK_SEED", 7)
+    }
+
+    /// What makes histories, from the seed.
+    pub(super) fn runner() -> TestRunner {
+        let seed: Vec<u8> = seed().to_le_bytes().into_iter().cycle().take(32).collect();
+        TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
     }
 }
 
