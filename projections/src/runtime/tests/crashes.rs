@@ -2,6 +2,7 @@
 //! answer is lost and the program goes on.
 
 use event_store::Filter;
+use futures::StreamExt as _;
 
 use super::wire::{Cut, Step, Wire};
 use super::*;
@@ -109,53 +110,64 @@ async fn append_all(shop: &Shop, events: &[(StreamName, NewEvent)]) {
 
 /// Stops a projector at each step of a batch.
 #[expect(clippy::print_stdout, reason = "how much was tried is worth knowing")]
-async fn stop_at_every_step<M: ReadModel>(stopping: impl Fn(usize) -> Cut) {
-    let (model, mut runner) = (runs::<M>(), soak::runner());
-    let (mut stops, mut parked) = (0, 0);
-    for number in 0..HISTORIES * soak::times() {
-        let shop = Shop::open().await;
-        model.prepare(&shop.context.pool).await.unwrap();
-        let (mut events, first) = in_two::<M>(&mut runner);
-        if number % 3 == 0 {
-            let of_this = |(stream, _): &&mut (StreamName, NewEvent)| M::CATEGORIES.contains(&stream.category());
-            events[first..].iter_mut().find(of_this).unwrap().1.data = "nonsense".into();
-        }
-        append_all(&shop, &events[..first]).await;
-        shop.follow(&model).await;
-        shop.keep(&model).await;
-        append_all(&shop, &events[first..]).await;
-        // What is to come of it: that of a projector that nobody stops, which is that of a plain fold.
-        shop.follow(&model).await;
-        let expected = shop.folded(&model).await;
-        let verified = model.verify(&shop.context, Extent::Full, &|_| {}).await.unwrap();
-        assert_eq!((verified.differing, verified.rows), (0, expected.rows.len() as u64), "{verified:?}");
-        assert_eq!(expected.parked.is_empty(), number % 3 != 0);
-        parked += expected.parked.len();
-
-        // Between the messages of a request nothing happens that lasts; one history shows it.
-        let step = if number == 0 { Step::Message } else { Step::Request };
-        for steps in 1.. {
-            shop.put_back(&model).await;
-            let wire = Wire::to(&shop.server.clone().database(&shop.database));
-            let was_cut = shop.follow_over(&wire, &model, stopping(steps), step).await;
-            // Whoever comes next finds out where to go on.
-            shop.follow(&model).await;
-            let folded = shop.folded(&model).await;
-            assert_eq!(folded, expected, "{} of seed {}: cut at step {steps}", shop.database, soak::seed());
-            if !was_cut {
-                // Begin, checkpoint, a row or two and commit, with what comes before the batch.
-                assert!(steps > 10, "there were only {steps} steps");
-                break;
-            }
-            stops += 1;
-        }
-        model.rebuild(&shop.context, &|_| {}).await.unwrap();
-        assert_eq!(shop.rows(&model).await, expected.rows, "history {number} of seed {}", soak::seed());
-        let whole = shop.context.store.read_all(None, &Filter::all(), usize::MAX).await.unwrap();
-        assert_eq!(whole.events.len(), events.len(), "a projector has appended something");
-        shop.close().await;
-    }
+async fn stop_at_every_step<M: ReadModel>(stopping: fn(usize) -> Cut) {
+    let mut runner = soak::runner();
+    let histories = (0..HISTORIES * soak::times()).map(|number| (number, in_two::<M>(&mut runner)));
+    // Several at a time: a projector that goes on waits a moment first.
+    let stopped = futures::stream::iter(histories)
+        .map(|(number, (events, first))| stop_in_a_history::<M>(number, events, first, stopping))
+        .buffer_unordered(10);
+    let (stops, parked) = stopped.fold((0, 0), async |sum, one| (sum.0 + one.0, sum.1 + one.1)).await;
     println!("{}: stopped {stops} times, {parked} events parked", M::NAME);
+}
+
+/// Answers how often it was stopped, and how many events were parked.
+async fn stop_in_a_history<M: ReadModel>(
+    number: usize,
+    mut events: Vec<(StreamName, NewEvent)>,
+    first: usize,
+    stopping: fn(usize) -> Cut,
+) -> (usize, usize) {
+    let (shop, model, mut stops) = (Shop::open().await, runs::<M>(), 0);
+    model.prepare(&shop.context.pool).await.unwrap();
+    if number.is_multiple_of(3) {
+        let of_this = |(stream, _): &&mut (StreamName, NewEvent)| M::CATEGORIES.contains(&stream.category());
+        events[first..].iter_mut().find(of_this).unwrap().1.data = "nonsense".into();
+    }
+    append_all(&shop, &events[..first]).await;
+    shop.follow(&model).await;
+    shop.keep(&model).await;
+    append_all(&shop, &events[first..]).await;
+    // What is to come of it: that of a projector that nobody stops, which is that of a plain fold.
+    shop.follow(&model).await;
+    let expected = shop.folded(&model).await;
+    let verified = model.verify(&shop.context, Extent::Full, &|_| {}).await.unwrap();
+    assert_eq!((verified.differing, verified.rows), (0, expected.rows.len() as u64), "{verified:?}");
+    assert_eq!(expected.parked.is_empty(), !number.is_multiple_of(3));
+
+    // Between the messages of a request nothing happens that lasts; one history shows it.
+    let step = if number == 0 { Step::Message } else { Step::Request };
+    for steps in 1.. {
+        shop.put_back(&model).await;
+        let wire = Wire::to(&shop.server.clone().database(&shop.database));
+        let was_cut = shop.follow_over(&wire, &model, stopping(steps), step).await;
+        // Whoever comes next finds out where to go on.
+        shop.follow(&model).await;
+        let folded = shop.folded(&model).await;
+        assert_eq!(folded, expected, "cut at step {steps} of history {number} of seed {}", soak::seed());
+        if !was_cut {
+            // To lead, to read the checkpoint, to begin, to move it, to write rows, to commit.
+            assert!(steps > 10, "there were only {steps} steps");
+            break;
+        }
+        stops += 1;
+    }
+    model.rebuild(&shop.context, &|_| {}).await.unwrap();
+    assert_eq!(shop.rows(&model).await, expected.rows, "history {number} of seed {}", soak::seed());
+    let whole = shop.context.store.read_all(None, &Filter::all(), usize::MAX).await.unwrap();
+    assert_eq!(whole.events.len(), events.len(), "a projector has appended something");
+    shop.close().await;
+    (stops, expected.parked.len())
 }
 
 #[tokio::test]
