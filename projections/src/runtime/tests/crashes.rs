@@ -1,7 +1,6 @@
 //! Every event counts once, wherever the projector is stopped: at each step of a batch its program dies, or the server's
 //! answer is lost and the program goes on.
 
-use event_store::Filter;
 use futures::StreamExt as _;
 
 use super::wire::{Cut, Step, Wire};
@@ -28,31 +27,6 @@ impl Shop {
         let parked = parked(&self.context.pool).await.unwrap().into_iter().filter_map(of_this);
         let parked = parked.map(|parked| (parked.position.commit, parked.key, parked.error, parked.attempts)).collect();
         Folded { rows: self.rows(model).await, events: live.folded, parked, error: live.error }
-    }
-
-    /// Keeps a copy of everything that a projector writes.
-    async fn keep(&self, model: &Arc<dyn Projector>) {
-        let schema = self.live(model.name()).await.schema_name;
-        let mut sql = "drop schema if exists kept cascade; create schema kept;
-            create table kept.generations as table control.generations;
-            create table kept.parked as table control.parked;"
-            .to_owned();
-        for table in model.tables() {
-            sql += &format!("create table kept.{table} as table {schema}.{table};");
-        }
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.context.pool).await.unwrap();
-    }
-
-    /// Makes everything be as it was kept.
-    async fn put_back(&self, model: &Arc<dyn Projector>) {
-        let schema = self.live(model.name()).await.schema_name;
-        let mut sql = "delete from control.generations; insert into control.generations table kept.generations;
-            delete from control.parked; insert into control.parked table kept.parked;"
-            .to_owned();
-        for table in model.tables() {
-            sql += &format!("delete from {schema}.{table}; insert into {schema}.{table} table kept.{table};");
-        }
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.context.pool).await.unwrap();
     }
 
     /// Runs a projector on a wire until it has folded everything or, where it dies of that, the wire is cut. Answers whether it
@@ -98,13 +72,6 @@ fn in_two<M: ReadModel>(runner: &mut TestRunner) -> (Vec<(StreamName, NewEvent)>
         if events[first..].iter().filter(|(stream, _)| M::CATEGORIES.contains(&stream.category())).count() > 3 {
             return (events, first);
         }
-    }
-}
-
-async fn append_all(shop: &Shop, events: &[(StreamName, NewEvent)]) {
-    for (stream, event) in events {
-        let append = Append { stream: stream.clone(), expected: Expected::Any, events: vec![event.clone()] };
-        shop.context.store.append(append).await.unwrap();
     }
 }
 

@@ -5,6 +5,8 @@
 mod crashes;
 mod gaps;
 mod leads;
+mod no_gap;
+mod one_bad_event;
 mod poison;
 mod wire;
 
@@ -96,10 +98,43 @@ impl Shop {
         rows
     }
 
+    /// Keeps a copy of everything that a projector writes.
+    async fn keep(&self, model: &Arc<dyn Projector>) {
+        let schema = self.live(model.name()).await.schema_name;
+        let mut sql = "drop schema if exists kept cascade; create schema kept;
+            create table kept.generations as table control.generations;
+            create table kept.parked as table control.parked;"
+            .to_owned();
+        for table in model.tables() {
+            sql += &format!("create table kept.{table} as table {schema}.{table};");
+        }
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.context.pool).await.unwrap();
+    }
+
+    /// Makes everything be as it was kept.
+    async fn put_back(&self, model: &Arc<dyn Projector>) {
+        let schema = self.live(model.name()).await.schema_name;
+        let mut sql = "delete from control.generations; insert into control.generations table kept.generations;
+            delete from control.parked; insert into control.parked table kept.parked;"
+            .to_owned();
+        for table in model.tables() {
+            sql += &format!("delete from {schema}.{table}; insert into {schema}.{table} table kept.{table};");
+        }
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.context.pool).await.unwrap();
+    }
+
     async fn close(self) {
         self.context.pool.close().await;
         let mut admin = PgConnection::connect_with(&self.server).await.unwrap();
         admin.execute(AssertSqlSafe(format!("drop database {} with (force)", self.database))).await.unwrap();
+    }
+}
+
+/// Appends events as they are.
+async fn append_all(shop: &Shop, events: &[(StreamName, NewEvent)]) {
+    for (stream, event) in events {
+        let append = Append { stream: stream.clone(), expected: Expected::Any, events: vec![event.clone()] };
+        shop.context.store.append(append).await.unwrap();
     }
 }
 
