@@ -8,6 +8,7 @@ mod adding_an_aggregate;
 mod checkouts;
 mod commands;
 mod docs;
+mod executors;
 mod export;
 mod history;
 mod house;
