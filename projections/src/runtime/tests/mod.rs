@@ -8,6 +8,7 @@ mod leads;
 mod no_gap;
 mod one_bad_event;
 mod poison;
+mod restarts;
 mod wire;
 
 use chrono::DateTime;
