@@ -9,8 +9,8 @@ use super::wire::{Cut, Step, Wire};
 use super::*;
 use crate::sales_daily::SalesDaily;
 
-/// How many events may come in during each rebuild.
-const MEANWHILE: usize = 20;
+/// How many events may come in each time that a rebuild says how far it is.
+const MEANWHILE: usize = 4;
 
 /// An order of its own that is sold, and stays so.
 fn a_sale() -> Vec<ShopEvent> {
@@ -35,6 +35,11 @@ struct Open<'a> {
 }
 
 impl Open<'_> {
+    /// Lets some more events come in.
+    fn go_on(&self) {
+        self.may_come.fetch_add(MEANWHILE, Relaxed);
+    }
+
     /// Reads again and again, and has an event come in after each look. Answers how often it looked.
     async fn trade(&self) -> usize {
         let (mut looks, mut seen) = (0, 1);
@@ -67,7 +72,7 @@ impl Shop {
     }
 
     /// Rebuilds over a wire that is cut at a step, or when the rebuild comes to a phase. Answers whether it was stopped.
-    async fn rebuild_and_stop(&self, model: &Arc<dyn Projector>, at: At) -> bool {
+    async fn rebuild_and_stop(&self, model: &Arc<dyn Projector>, open: &Open<'_>, at: At) -> bool {
         let wire = Wire::to(&self.server.clone().database(&self.database));
         let context = Context::new(self.context.store.clone(), pool(&wire.options()).await.unwrap());
         if let At::Step(step) = at {
@@ -75,6 +80,7 @@ impl Shop {
         }
         let came_to = tokio::sync::Notify::new();
         let progress = |progress: Progress| {
+            open.go_on();
             if matches!(at, At::Phase(phase) if phase == progress.phase) {
                 came_to.notify_one();
             }
@@ -123,15 +129,13 @@ async fn stop_rebuilds<M: ReadModel>(grows: &'static str) {
             let steps = (1..).step_by(if soak::times() == 1 { 3 } else { 1 });
             let phases = [Phase::Folding, Phase::Loading, Phase::CatchingUp, Phase::Verifying, Phase::Switching];
             for at in phases.map(At::Phase).into_iter().chain(steps.map(At::Step)) {
-                open.may_come.fetch_add(MEANWHILE, Relaxed);
-                if !shop.rebuild_and_stop(&model, at).await {
+                if !shop.rebuild_and_stop(&model, &open, at).await {
                     assert!(matches!(at, At::Step(20..)), "it was over at {at:?}");
                     break;
                 }
                 stops += 1;
                 // The next one sweeps up what the stopped one has left.
-                open.may_come.fetch_add(MEANWHILE, Relaxed);
-                model.rebuild(&shop.context, &|_| {}).await.unwrap();
+                model.rebuild(&shop.context, &|_| open.go_on()).await.unwrap();
                 let (_, known, building) = shop.schemas(M::NAME).await;
                 assert_eq!((known.len(), building), (2, 0), "{known:?} after {at:?}");
             }
