@@ -6,13 +6,17 @@
 mod adding_a_read_model;
 mod adding_an_aggregate;
 mod checkouts;
+mod clients;
 mod commands;
 mod docs;
+mod executors;
 mod export;
+mod failover;
 mod history;
 mod house;
 mod import;
 mod moving;
+mod open_shop;
 mod read_model_docs;
 mod read_models;
 mod readers;

@@ -35,7 +35,7 @@ const EVERY_READ_MODEL: &str = r#"{
     checkouts { totalCount } ledger { totalCount } lowStock { totalCount }
 }"#;
 
-async fn hashes(database: &Database) -> Vec<String> {
+pub(crate) async fn hashes(database: &Database) -> Vec<String> {
     let mut hashes = Vec::new();
     for view in VIEWS {
         hashes.push(canonical_hash(database, view).await);

@@ -78,6 +78,27 @@ async fn a_deposed_leader_commits_nothing() {
     shop.close().await;
 }
 
+#[tokio::test]
+async fn a_batch_counts_once_though_it_comes_twice() {
+    let shop = Shop::open().await;
+    let products = read_models().into_iter().find(|model| model.name() == "products").unwrap();
+    products.prepare(&shop.context.pool).await.unwrap();
+    let lead = take(&shop.context).await;
+    // The generation as it was before the first of them: who believes that it still is so has missed a batch.
+    let live = shop.live("products").await;
+    for is_first in [true, false] {
+        let mut transaction = shop.context.pool.begin().await.unwrap();
+        let (parking, to) = (Parking::default(), Position::at(0));
+        let applied = batch::apply::<Products>(&mut transaction, &live, lead, &parking, &[], to).await;
+        match applied {
+            Ok(_) => assert!(is_first, "the checkpoint was moved from where it no longer was"),
+            Err(error) => assert!(!is_first && matches!(error, ProjectionError::NotLeading { .. }), "{error}"),
+        }
+        transaction.commit().await.unwrap();
+    }
+    shop.close().await;
+}
+
 /// Leaders are killed in the middle of their work, again and again; every event counts once.
 #[expect(clippy::print_stdout, reason = "how long it took is worth knowing")]
 #[tokio::test]

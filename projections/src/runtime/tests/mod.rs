@@ -2,10 +2,15 @@
 
 #![allow(unreachable_pub, reason = "rows and tables are declared public wherever they stand")]
 
+mod crashes;
 mod gaps;
 mod leads;
+mod no_gap;
+mod one_bad_event;
 mod poison;
+mod restarts;
 mod tail;
+mod wire;
 
 use chrono::DateTime;
 use domain::catalog::Listed;
@@ -96,10 +101,69 @@ impl Shop {
         rows
     }
 
+    /// Keeps a copy of everything that a projector writes.
+    async fn keep(&self, model: &Arc<dyn Projector>) {
+        let schema = self.live(model.name()).await.schema_name;
+        let mut sql = "drop schema if exists kept cascade; create schema kept;
+            create table kept.generations as table control.generations;
+            create table kept.parked as table control.parked;"
+            .to_owned();
+        for table in model.tables() {
+            sql += &format!("create table kept.{table} as table {schema}.{table};");
+        }
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.context.pool).await.unwrap();
+    }
+
+    /// Makes everything be as it was kept.
+    async fn put_back(&self, model: &Arc<dyn Projector>) {
+        let schema = self.live(model.name()).await.schema_name;
+        let mut sql = "delete from control.generations; insert into control.generations table kept.generations;
+            delete from control.parked; insert into control.parked table kept.parked;"
+            .to_owned();
+        for table in model.tables() {
+            sql += &format!("delete from {schema}.{table}; insert into {schema}.{table} table kept.{table};");
+        }
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.context.pool).await.unwrap();
+    }
+
     async fn close(self) {
         self.context.pool.close().await;
         let mut admin = PgConnection::connect_with(&self.server).await.unwrap();
         admin.execute(AssertSqlSafe(format!("drop database {} with (force)", self.database))).await.unwrap();
+    }
+}
+
+/// Appends events as they are.
+async fn append_all(shop: &Shop, events: &[(StreamName, NewEvent)]) {
+    for (stream, event) in events {
+        let append = Append { stream: stream.clone(), expected: Expected::Any, events: vec![event.clone()] };
+        shop.context.store.append(append).await.unwrap();
+    }
+}
+
+/// How much longer than usual some tests run: what `./soak` says.
+mod soak {
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+    #[expect(clippy::disallowed_methods, reason = "a test has no configuration")]
+    fn said<T: std::str::FromStr>(name: &str, usual: T) -> T {
+        std::env::var(name).ok().and_then(|said| said.parse().ok()).unwrap_or(usual)
+    }
+
+    /// How many times as much is done.
+    pub(super) fn times() -> usize {
+        said("STOREFOLD_SOAK_TIMES", 1)
+    }
+
+    /// What the dice start from.
+    pub(super) fn seed() -> u64 {
+        said("STOREFOLD_SOAK_SEED", 7)
+    }
+
+    /// What makes histories, from the seed.
+    pub(super) fn runner() -> TestRunner {
+        let seed: Vec<u8> = seed().to_le_bytes().into_iter().cycle().take(32).collect();
+        TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
     }
 }
 

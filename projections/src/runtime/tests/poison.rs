@@ -3,7 +3,7 @@
 use super::*;
 
 /// A log with these events.
-async fn a_log(events: &[(StreamName, NewEvent)]) -> Arc<MemoryEventStore> {
+pub(super) async fn a_log(events: &[(StreamName, NewEvent)]) -> Arc<MemoryEventStore> {
     let log = MemoryEventStore::new();
     for (stream, event) in events {
         let append = Append { stream: stream.clone(), expected: Expected::Any, events: vec![event.clone()] };
@@ -13,7 +13,7 @@ async fn a_log(events: &[(StreamName, NewEvent)]) -> Arc<MemoryEventStore> {
 }
 
 /// The same events, of which those at `places` cannot be decoded.
-fn spoilt(events: &[(StreamName, NewEvent)], places: &[usize]) -> Vec<(StreamName, NewEvent)> {
+pub(super) fn spoilt(events: &[(StreamName, NewEvent)], places: &[usize]) -> Vec<(StreamName, NewEvent)> {
     let mut spoilt = events.to_vec();
     places.iter().for_each(|&place| spoilt[place].1.data = "nonsense".into());
     spoilt
@@ -21,7 +21,7 @@ fn spoilt(events: &[(StreamName, NewEvent)], places: &[usize]) -> Vec<(StreamNam
 
 impl Shop {
     /// What is parked of a read model: which place of the log, and whether it is what cannot be folded.
-    async fn parked(&self, name: &str) -> Vec<(u64, bool)> {
+    pub(super) async fn parked(&self, name: &str) -> Vec<(u64, bool)> {
         let parked = parked(&self.context.pool).await.unwrap();
         let of = parked.into_iter().filter(|parked| parked.name == name);
         of.map(|parked| (parked.position.commit, parked.error.is_some())).collect()
