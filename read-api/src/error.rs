@@ -27,6 +27,18 @@ pub(crate) enum Code {
     MaxDirectives,
     /// The query would cost too much.
     TooExpensive,
+    /// Only trusted documents are answered, and this is none.
+    NotTrusted,
+    /// The document was sent by its hash alone, and is not known.
+    PersistedQueryNotFound,
+    /// The query asks for the schema, which is not shown.
+    IntrospectionDisabled,
+    /// The transport sends one answer, and a subscription has more.
+    NoSubscriptions,
+    /// The client follows as much as it may at a time.
+    TooManySubscriptions,
+    /// The client has not read what it was sent.
+    SlowConsumer,
     /// A read model has not come as far as the caller asked for.
     Stale,
     /// The query took too long.
@@ -49,6 +61,12 @@ impl Code {
             Self::MaxFields => "MAX_FIELDS_LIMIT",
             Self::MaxDirectives => "MAX_DIRECTIVES_LIMIT",
             Self::TooExpensive => "COST_ESTIMATED_TOO_EXPENSIVE",
+            Self::NotTrusted => "PERSISTED_QUERY_NOT_IN_LIST",
+            Self::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
+            Self::IntrospectionDisabled => "INTROSPECTION_DISABLED",
+            Self::NoSubscriptions => "SUBSCRIPTIONS_NOT_SUPPORTED",
+            Self::TooManySubscriptions => "TOO_MANY_SUBSCRIPTIONS",
+            Self::SlowConsumer => "SLOW_CONSUMER",
             Self::Stale => "STALE",
             Self::Timeout => "TIMEOUT",
             Self::Internal => "INTERNAL",

@@ -1,5 +1,6 @@
 //! Positions in the log, and what the log says of itself.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -44,7 +45,7 @@ fn whole_number(text: &str) -> Result<u64, NotAPosition> {
 /// What went wrong when the log was asked.
 pub type LogError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The end of the log, which says how far a read model is behind.
+/// What the log says of itself: where it ends, and whom its events are about.
 #[async_trait]
 pub trait LogHead: Send + Sync {
     /// The position of the last event; `None` while the log is empty.
@@ -53,6 +54,19 @@ pub trait LogHead: Send + Sync {
     /// How many events stand after `from` (from the beginning, if `None`) up to and including `to`. `None` when the log
     /// cannot tell without reading them.
     async fn events_between(&self, from: Option<Position>, to: Option<Position>) -> Option<u64>;
+
+    /// The keys of a read model (ids of orders, SKUs) that events after `from` up to and including `to` are about. `None`
+    /// when there are more than `most` of them, or when it would take too long to find out.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    async fn keys_between(
+        &self,
+        read_model: &str,
+        from: Option<Position>,
+        to: Position,
+        most: usize,
+    ) -> Result<Option<BTreeSet<String>>, LogError>;
 }
 
 #[cfg(test)]

@@ -215,7 +215,12 @@ impl ProductSort {
 
 /// The products of these SKUs, as far as there are any.
 pub(crate) async fn load(ctx: &Context<'_>, skus: &[Sku]) -> Result<HashMap<Sku, Product>, Failure> {
-    let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Products]).await?;
+    load_those(ctx.data_unchecked::<Arc<Reads>>(), skus).await
+}
+
+/// The same, for who has no context of a field.
+pub(crate) async fn load_those(reads: &Reads, skus: &[Sku]) -> Result<HashMap<Sku, Product>, Failure> {
+    let pool = reads.of(&[ReadModel::Products]).await?;
     let skus = Bind::Texts(skus.iter().map(|sku| sku.0.clone()).collect());
     let conditions = Conditions::default().and("sku = any(?)", Some(skus));
     let rows: Vec<Product> = sql::select(pool, &Product::TABLE, &conditions).await?;

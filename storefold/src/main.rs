@@ -9,6 +9,7 @@ mod copy_log;
 mod data_dir;
 mod demo;
 mod export;
+mod history;
 mod import;
 mod inspect;
 mod logs;

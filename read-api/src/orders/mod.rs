@@ -22,7 +22,7 @@ use crate::orders::timeline::TimelineEntry;
 use crate::own_writes::{ReadModel, Reads};
 use crate::products::{self, Product};
 use crate::scalars::{Currency, DateTime, Long, Sku, Uuid};
-use crate::sql::{self, Bind, Conditions, Key, Sort, Table};
+use crate::sql::{self, Bind, Conditions, Key, Sort, Table, Window};
 
 /// The orders of a query.
 #[derive(Default)]
@@ -63,7 +63,7 @@ impl OrdersQuery {
 pub(crate) struct Order {
     /// The order's id.
     #[sqlx(rename = "order_id")]
-    id: Uuid,
+    pub(crate) id: Uuid,
     /// The number under which the customer or an older system knows the order.
     reference: Option<String>,
     /// How far the order has come.
@@ -286,7 +286,7 @@ pub(crate) struct OrderFilter {
 }
 
 impl OrderFilter {
-    fn conditions(self) -> Conditions {
+    pub(crate) fn conditions(self) -> Conditions {
         let placed_at = self.placed_at.unwrap_or_default();
         let conditions = Conditions::default()
             .and("status = any(?)", self.status.map(|all| Bind::names(all, OrderStatus::name)))
@@ -357,12 +357,28 @@ impl OrderSort {
 
 /// The orders of these ids, as far as there are any.
 pub(crate) async fn load(ctx: &Context<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, Order>, Failure> {
-    let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Orders]).await?;
+    let orders = load_those(ctx.data_unchecked::<Arc<Reads>>(), ids, Conditions::default()).await?;
+    Ok(orders.into_iter().map(|order| (order.id, order)).collect())
+}
+
+/// The orders of these ids that fulfil `conditions` besides, in no order.
+pub(crate) async fn load_those(reads: &Reads, ids: &[Uuid], conditions: Conditions) -> Result<Vec<Order>, Failure> {
+    let pool = reads.of(&[ReadModel::Orders]).await?;
     let ids = Bind::Uuids(ids.iter().map(|id| id.0).collect());
-    let conditions = Conditions::default().and("order_id = any(?)", Some(ids));
+    let conditions = conditions.and("order_id = any(?)", Some(ids));
     let mut rows: Vec<Order> = sql::select(pool, &Order::TABLE, &conditions).await?;
     Order::make_siblings(rows.iter_mut().collect());
-    Ok(rows.into_iter().map(|order| (order.id, order)).collect())
+    Ok(rows)
+}
+
+/// The newest orders that fulfil `conditions`, at most so many.
+pub(crate) async fn load_newest(reads: &Reads, conditions: &Conditions, most: i32) -> Result<Vec<Order>, Failure> {
+    let pool = reads.of(&[ReadModel::Orders]).await?;
+    let window = Window { after: None, before: None, backward: false, rows: i64::from(most) };
+    let sort = OrderSort::PlacedAtDesc.sort();
+    let mut rows: Vec<Order> = sql::page(pool, &Order::TABLE, &sort, conditions, &window).await?;
+    Order::make_siblings(rows.iter_mut().collect());
+    Ok(rows)
 }
 
 async fn load_lines(

@@ -9,4 +9,6 @@ mod own_writes;
 mod paging;
 mod queries;
 mod schema;
+mod socket;
 mod statements;
+mod subscriptions;
