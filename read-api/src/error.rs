@@ -39,6 +39,8 @@ pub(crate) enum Code {
     TooManySubscriptions,
     /// The client has not read what it was sent.
     SlowConsumer,
+    /// Nobody tells how things were.
+    NoHistory,
     /// A read model has not come as far as the caller asked for.
     Stale,
     /// The query took too long.
@@ -67,6 +69,7 @@ impl Code {
             Self::NoSubscriptions => "SUBSCRIPTIONS_NOT_SUPPORTED",
             Self::TooManySubscriptions => "TOO_MANY_SUBSCRIPTIONS",
             Self::SlowConsumer => "SLOW_CONSUMER",
+            Self::NoHistory => "HISTORY_NOT_SUPPORTED",
             Self::Stale => "STALE",
             Self::Timeout => "TIMEOUT",
             Self::Internal => "INTERNAL",

@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod batch;
+mod breaking;
 mod checkouts;
 mod connection;
 mod cursor;
@@ -28,6 +29,7 @@ mod sales;
 mod scalars;
 mod sql;
 mod subscriptions;
+mod time_travel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,9 +42,10 @@ use tokio::sync::{Semaphore, watch};
 use crate::documents::Documents;
 use crate::feed::Feed;
 
+pub use crate::breaking::{NotASchema, breaking_changes};
 pub use crate::cursor::CursorKey;
 pub use crate::documents::{NotTrusted, TrustedDocuments};
-pub use crate::position::{LogError, LogHead, NotAPosition, Position};
+pub use crate::position::{AsOf, History, LogError, LogHead, Moment, NotAPosition, Position};
 
 /// What the API needs to run.
 #[derive(Clone)]
@@ -54,6 +57,8 @@ pub struct Config {
     pub cursor_key: CursorKey,
     /// The end of the log, for the lag of the read models.
     pub head: Arc<dyn LogHead>,
+    /// How things were. Without it nobody is told.
+    pub history: Option<Arc<dyn History>>,
     /// Wakes the queries that wait for a position, whenever a projector in this process has committed. Without it they
     /// poll, at first every 5 ms and at last every 100 ms; with it they do both.
     pub wake: Option<watch::Receiver<()>>,
@@ -107,6 +112,7 @@ impl Config {
             pool,
             cursor_key,
             head,
+            history: None,
             wake: None,
             time_limit: Self::TIME_LIMIT,
             introspection: true,
@@ -120,7 +126,7 @@ impl Config {
 /// The API, at `/graphql`.
 pub fn router(config: Config) -> Router {
     let feed = Feed::new(config.pool.clone(), config.head.clone(), config.wake.clone());
-    let mut schema = query::schema().data(config.cursor_key).data(config.head).data(feed);
+    let mut schema = query::schema().data(config.cursor_key).data(config.head).data(config.history).data(feed);
     if !config.introspection {
         schema = schema.disable_introspection().disable_suggestions();
     }

@@ -1,10 +1,12 @@
 //! Positions in the log, and what the log says of itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
 
 /// Where an event stands in the log. Positions order the whole log: by commit, then by prepare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +69,41 @@ pub trait LogHead: Send + Sync {
         to: Position,
         most: usize,
     ) -> Result<Option<BTreeSet<String>>, LogError>;
+}
+
+/// A moment in the life of one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Everything counts up to the last event that was decided then or before.
+    Time(DateTime<Utc>),
+    /// Everything counts up to the event of this revision in the thing's own stream.
+    Revision(u64),
+}
+
+/// The rows of one key as they were at a moment: by table, each row with its columns as the table has them. No rows: there
+/// was no such thing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AsOf {
+    /// The rows.
+    pub tables: BTreeMap<String, Vec<Map<String, Value>>>,
+}
+
+impl AsOf {
+    /// The rows of a table, as a JSON array.
+    pub(crate) fn rows(&self, table: &str) -> Value {
+        let rows = self.tables.get(table).into_iter().flatten();
+        rows.cloned().map(Value::Object).collect::<Vec<_>>().into()
+    }
+}
+
+/// How things were, from the log.
+#[async_trait]
+pub trait History: Send + Sync {
+    /// The rows of a key of a read model as they were at a moment.
+    ///
+    /// # Errors
+    /// When the log cannot be read, or the events are too many or cannot be folded.
+    async fn as_of(&self, read_model: &str, key: &str, at: Moment) -> Result<AsOf, LogError>;
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::error::Failure;
 use crate::money::Money;
 use crate::orders::MoneyRange;
 use crate::own_writes::{ReadModel, Reads};
+use crate::position::AsOf;
 use crate::scalars::{Currency, DateTime, Long, Sku};
 use crate::sql::{self, Bind, Conditions, Key, Sort, Table};
 
@@ -225,4 +226,9 @@ pub(crate) async fn load_those(reads: &Reads, skus: &[Sku]) -> Result<HashMap<Sk
     let conditions = Conditions::default().and("sku = any(?)", Some(skus));
     let rows: Vec<Product> = sql::select(pool, &Product::TABLE, &conditions).await?;
     Ok(rows.into_iter().map(|product| (product.sku.clone(), product)).collect())
+}
+
+/// A product as a fold of the past has it.
+pub(crate) async fn of_the_past(reads: &Reads, fold: &AsOf) -> Result<Option<Product>, Failure> {
+    Ok(sql::of_json(reads.control(), &Product::TABLE, &fold.rows("products")).await?.pop())
 }

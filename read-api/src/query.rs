@@ -12,6 +12,7 @@ use crate::products::ProductsQuery;
 use crate::projections::ProjectionsQuery;
 use crate::sales::SalesQuery;
 use crate::subscriptions::SubscriptionRoot;
+use crate::time_travel::TimeTravelQuery;
 
 /// What can be read. Everything here comes from read models, which follow the log of events by a few milliseconds:
 /// every answer says in extensions.asOf how far they had come before the data was read, so that is the least the data
@@ -26,6 +27,7 @@ pub(crate) struct Query(
     CustomersQuery,
     SalesQuery,
     ProjectionsQuery,
+    TimeTravelQuery,
 );
 
 pub(crate) type Schema = async_graphql::Schema<Query, EmptyMutation, SubscriptionRoot>;

@@ -138,6 +138,14 @@ pub(crate) async fn page_of_each<R: Row>(
     Ok(in_order(sql.build_query_as().fetch_all(pool).await?, window))
 }
 
+/// Rows that are not in the table, but are given as JSON with its columns.
+pub(crate) async fn of_json<R: Row>(pool: &PgPool, table: &Table, rows: &serde_json::Value) -> sqlx::Result<Vec<R>> {
+    let mut sql = QueryBuilder::new("select ");
+    sql.push(table.columns).push(" from jsonb_populate_recordset(null::").push(table.name).push(", ");
+    sql.push_bind(rows.clone()).push(")");
+    sql.build_query_as().fetch_all(pool).await
+}
+
 /// How many rows fulfil the conditions.
 pub(crate) async fn count(pool: &PgPool, table: &Table, conditions: &Conditions) -> sqlx::Result<i64> {
     let mut sql = QueryBuilder::new("select count(*) from ");

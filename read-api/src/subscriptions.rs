@@ -10,7 +10,7 @@ use async_graphql::{Context, Enum, SimpleObject, Subscription};
 use futures::FutureExt as _;
 use futures::stream::{self, BoxStream, StreamExt as _};
 
-use crate::connection::{LARGEST_PAGE, list_cost, page_size};
+use crate::connection::{DEFAULT_PAGE, LARGEST_PAGE, list_cost, page_size};
 use crate::error::Failure;
 use crate::feed::{Change, Feed, Interest, Seen, Stop, Subscriber};
 use crate::orders::{self, Order, OrderFilter};
@@ -25,13 +25,14 @@ use crate::sql::Conditions;
 /// How far apart messages are at least that everything in the shop changes.
 const PACE: Duration = Duration::from_millis(250);
 
+/// The subscriptions.
+#[derive(Default)]
+pub(crate) struct SubscriptionRoot;
+
 /// What can be followed. Every subscription sends what is there first, and then what has changed, when the read model that
 /// it shows has committed it. A client that reads slowly is sent the newest state only; states in between may be left out,
 /// and the last one never is. Every message says asOf which position it is: everything up to there is in it. A client that
 /// was cut off gives that position as after, and misses nothing.
-#[derive(Default)]
-pub(crate) struct SubscriptionRoot;
-
 #[Subscription(name = "Subscription")]
 impl SubscriptionRoot {
     /// An order, whenever something happened to it, its payment, its shipment or its checkout.
@@ -57,15 +58,12 @@ impl SubscriptionRoot {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which orders; all of them by default.")] filter: Option<OrderFilter>,
-        #[graphql(
-            desc = "How many of the newest orders a message has that shows what is there, up to 200.",
-            default = 20
-        )]
-        first: i32,
+        #[graphql(desc = "How many orders a message has that shows what is there, 20 by default and 200 at most.")]
+        first: Option<i32>,
         #[graphql(desc = "Begin with what has changed since this position, the one of the last message.")]
         after: Option<Position>,
     ) -> Result<BoxStream<'static, Result<OrdersChanged, Failure>>, Failure> {
-        let first = page_size("first", first)?;
+        let first = page_size("first", first.unwrap_or(DEFAULT_PAGE))?;
         let conditions = filter.unwrap_or_default().conditions();
         Ok(follow(ctx, Interest::Keys(ReadModel::Orders), ReadModel::Orders, after, move |told| {
             orders_message(told, conditions.clone(), first, after).map(|message| message.map(Some))

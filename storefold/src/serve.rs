@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use write_side::http::Problem;
 
 use crate::config::{Config, Role};
+use crate::history::Past;
 use crate::shop::{Head, Shop};
 use crate::trade::{self, Counter};
 use crate::{cli, demo, server, signals};
@@ -120,6 +121,7 @@ fn read_api(config: &Config, shop: &Shop, stop: &watch::Receiver<bool>) -> anyho
     if config.roles.contains(Role::Project) {
         api.wake = Some(shop.projections.moved.subscribe());
     }
+    api.history = Some(std::sync::Arc::new(Past(shop.store.clone())));
     api.stop = Some(stop.clone());
     Ok(read_api::router(api))
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -13,13 +14,14 @@ use tokio::sync::{Semaphore, watch};
 /// How long a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many connections are open at a time. More wait in the listener's queue.
-const CONNECTIONS: u32 = 10_000;
+const CONNECTIONS: usize = 10_000;
 
 /// Serves until `stop` says so, then lets what is under way end, for at most `drain`.
 pub(crate) async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>, drain: Duration) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    let places = Arc::new(Semaphore::new(CONNECTIONS as usize));
+    let mut http = auto::Builder::new(TokioExecutor::new()).http1_only();
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
@@ -36,27 +38,17 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, mut stop: watch
         };
         let service = TowerToHyperService::new(router.clone());
         // With upgrades, for the subscriptions of GraphQL come over WebSockets.
-        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        let mut stop = stop.clone();
+        let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        let connection = graceful.watch(connection);
         tokio::spawn(async move {
-            let mut connection = std::pin::pin!(connection);
-            let stopped = async { stop.wait_for(|stop| *stop).await.is_ok() };
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                _ = stopped => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
+            if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }
             drop(place);
         });
     }
     drop(listener);
-    // All places are free when all connections have ended.
-    if tokio::time::timeout(drain, places.acquire_many(CONNECTIONS)).await.is_err() {
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!(seconds = drain.as_secs(), "requests that were still under way were cut off");
     }
 }

@@ -9,6 +9,7 @@ mod checkouts;
 mod commands;
 mod docs;
 mod export;
+mod graphql;
 mod history;
 mod house;
 mod import;

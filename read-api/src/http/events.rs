@@ -4,16 +4,18 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::ServerError;
+use axum::body::Body as HttpBody;
 use axum::http::HeaderValue;
-use axum::http::header::CACHE_CONTROL;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
+use axum::response::Response;
 use futures::stream::{self, Stream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use super::live::{self, Frame};
+use super::media::Media;
 use super::problem::Problem;
 use super::{Body, Endpoint, Prepared};
 use crate::error::{Code, request_error};
@@ -25,10 +27,12 @@ pub(super) fn respond(endpoint: Arc<Endpoint>, prepared: Result<Prepared, Server
     let (stop, stopped) = watch::channel(false);
     let ping = endpoint.limits.ping;
     live::start(endpoint, prepared, (), out, stopped);
-    let answers = Answers { frames, ended: false, _stop: stop, _place: place };
-    let mut response = Sse::new(answers.events()).keep_alive(KeepAlive::new().interval(ping)).into_response();
+    let answers = Answers { frames, ping, ended: false, _stop: stop, _place: place };
+    let mut response = Response::new(HttpBody::from_stream(answers.events()));
     let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(Media::Events.content_type()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(VARY, HeaderValue::from_static("accept"));
     // A proxy that buffers would keep the events to itself.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
@@ -37,46 +41,50 @@ pub(super) fn respond(endpoint: Arc<Endpoint>, prepared: Result<Prepared, Server
 /// What the stream holds on to; when it is dropped, the operation ends.
 struct Answers {
     frames: mpsc::Receiver<((), Frame)>,
+    ping: Duration,
     ended: bool,
     _stop: watch::Sender<bool>,
     _place: OwnedSemaphorePermit,
 }
 
+/// A comment, which clients skip. That it cannot be sent says that the client is gone.
+const PING: &str = ":\n\n";
+/// Browsers drop an event without data.
+const COMPLETE: &str = "event: complete\ndata:\n\n";
+
 impl Answers {
-    fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
-        let events = stream::unfold(self, |mut answers| async move {
+    fn events(self) -> impl Stream<Item = Result<String, Infallible>> {
+        stream::unfold(self, |mut answers| async move {
             if answers.ended {
                 return None;
             }
-            let events = match answers.frames.recv().await {
-                Some(((), Frame::Next(json))) => vec![next(json)],
-                Some(((), Frame::Complete)) => vec![complete()],
-                Some(((), Frame::Refused(errors))) => vec![next_of(errors), complete()],
-                // The operation gave up waiting for this stream to be read.
-                None => {
-                    let message = "What was sent was not read in time. Ask again, with the last position as after.";
-                    vec![next_of(vec![request_error(Code::SlowConsumer, message)]), complete()]
+            let events = match tokio::time::timeout(answers.ping, answers.frames.recv()).await {
+                Err(_) => PING.to_owned(),
+                Ok(Some(((), Frame::Next(json)))) => next(&json),
+                Ok(last) => {
+                    answers.ended = true;
+                    match last {
+                        Some(((), Frame::Refused(errors))) => refused(errors),
+                        // The operation gave up waiting for this stream to be read.
+                        None => {
+                            let message =
+                                "What was sent was not read in time. Ask again, with the last position as after.";
+                            refused(vec![request_error(Code::SlowConsumer, message)])
+                        }
+                        Some(_) => COMPLETE.to_owned(),
+                    }
                 }
             };
-            answers.ended = events.iter().any(|(_, last)| *last);
-            Some((stream::iter(events.into_iter().map(|(event, _)| Ok(event))), answers))
-        });
-        futures::StreamExt::flatten(events)
+            Some((Ok(events), answers))
+        })
     }
 }
 
-/// An event, and whether it is the last.
-type Sent = (Event, bool);
-
-fn next(json: String) -> Sent {
-    (Event::default().event("next").data(json), false)
+/// JSON has no line breaks of its own.
+fn next(json: &str) -> String {
+    format!("event: next\ndata: {json}\n\n")
 }
 
-fn next_of(errors: Vec<ServerError>) -> Sent {
-    next(serde_json::to_string(&Body::of_errors(errors)).unwrap_or_default())
-}
-
-fn complete() -> Sent {
-    // Browsers drop an event without data.
-    (Event::default().event("complete").data(""), true)
+fn refused(errors: Vec<ServerError>) -> String {
+    next(&serde_json::to_string(&Body::of_errors(errors)).unwrap_or_default()) + COMPLETE
 }

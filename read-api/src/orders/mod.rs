@@ -20,6 +20,7 @@ use crate::orders::payment::{Payment, PaymentColumns};
 use crate::orders::shipment::{Shipment, ShipmentColumns};
 use crate::orders::timeline::TimelineEntry;
 use crate::own_writes::{ReadModel, Reads};
+use crate::position::AsOf;
 use crate::products::{self, Product};
 use crate::scalars::{Currency, DateTime, Long, Sku, Uuid};
 use crate::sql::{self, Bind, Conditions, Key, Sort, Table, Window};
@@ -389,10 +390,34 @@ async fn load_lines(
     let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Orders]).await?;
     let sql = "select order_id, line_no, sku, quantity, unit_price_minor from read.order_lines \
                where order_id = any($1) order by order_id, line_no";
-    let rows: Vec<(Uuid, i32, Sku, Long, i64)> = sqlx::query_as(sql).bind(orders).fetch_all(pool).await?;
+    let rows = sqlx::query_as(sql).bind(orders).fetch_all(pool).await?;
+    Ok(lines(rows, currencies))
+}
+
+/// A line as its table has it: the order, the number, the article, the quantity and the price.
+type LineRow = (Uuid, i32, Sku, Long, i64);
+
+fn lines(rows: Vec<LineRow>, currencies: &HashMap<Uuid, Currency>) -> HashMap<Uuid, Vec<OrderLine>> {
     let products = Arc::new(Batch::new(rows.iter().map(|(_, _, sku, _, _)| sku.clone())));
-    Ok(grouped(rows.into_iter().filter_map(|(order, line_no, sku, quantity, unit_price_minor)| {
+    grouped(rows.into_iter().filter_map(|(order, line_no, sku, quantity, unit_price_minor)| {
         let currency = currencies.get(&order)?.clone();
         Some((order, OrderLine { line_no, sku, quantity, unit_price_minor, currency, products: products.clone() }))
-    })))
+    }))
+}
+
+/// An order as a fold of the past has it. Postgres itself reads the rows as those of its tables.
+pub(crate) async fn of_the_past(reads: &Reads, fold: &AsOf) -> Result<Option<Order>, Failure> {
+    let pool = reads.control();
+    let Some(mut order) = sql::of_json::<Order>(pool, &Order::TABLE, &fold.rows("orders")).await?.pop() else {
+        return Ok(None);
+    };
+    let sql = "select order_id, line_no, sku, quantity, unit_price_minor \
+               from jsonb_populate_recordset(null::read.order_lines, $1) order by line_no";
+    let rows: Vec<LineRow> = sqlx::query_as(sql).bind(fold.rows("order_lines")).fetch_all(pool).await?;
+    Order::make_siblings(vec![&mut order]);
+    if let Some(siblings) = Arc::get_mut(&mut order.siblings) {
+        siblings.lines = Batch::of(lines(rows, &siblings.currencies));
+        siblings.timelines = Batch::of(timeline::of_the_past(pool, &fold.rows("order_timeline")).await?);
+    }
+    Ok(Some(order))
 }
