@@ -155,3 +155,19 @@ pub(crate) fn with_code(mut error: ServerError, code: Code) -> ServerError {
 pub(crate) fn has_code(error: &ServerError, code: Code) -> bool {
     error.extensions.as_ref().and_then(|extensions| extensions.get("code")) == Some(&Value::from(code.name()))
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_page_for_frontends_tells_every_code() {
+        let (source, page) = (include_str!("error.rs"), include_str!("../../docs/graphql.md"));
+        let codes: Vec<&str> = source
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \"")?.1.strip_suffix("\","))
+            .collect();
+        assert!(codes.len() > 15, "the codes were not found: {codes:?}");
+        for code in codes {
+            assert!(page.contains(&format!("`{code}`")), "docs/graphql.md does not tell {code}");
+        }
+    }
+}
