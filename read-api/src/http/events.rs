@@ -12,7 +12,7 @@ use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
 use axum::response::Response;
 use futures::stream::{self, Stream};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::live::{self, Frame};
 use super::media::Media;
@@ -25,9 +25,10 @@ pub(super) fn respond(endpoint: Arc<Endpoint>, prepared: Result<Prepared, Server
     let place = endpoint.connections.clone().try_acquire_owned().map_err(|_| Problem::too_many_connections())?;
     let (out, frames) = mpsc::channel(1);
     let (stop, stopped) = watch::channel(false);
-    let ping = endpoint.limits.ping;
-    live::start(endpoint, prepared, (), out, stopped);
-    let answers = Answers { frames, ping, ended: false, _stop: stop, _place: place };
+    let limits = endpoint.limits;
+    // The place is free again when the operation has ended, also while nobody reads the rest of the stream.
+    live::start(endpoint, prepared, (), out, stopped, Some(limits.unread), Some(place));
+    let answers = Answers { frames, ping: limits.ping, ended: false, _stop: stop };
     let mut response = Response::new(HttpBody::from_stream(answers.events()));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(Media::Events.content_type()));
@@ -44,7 +45,6 @@ struct Answers {
     ping: Duration,
     ended: bool,
     _stop: watch::Sender<bool>,
-    _place: OwnedSemaphorePermit,
 }
 
 /// A comment, which clients skip. That it cannot be sent says that the client is gone.

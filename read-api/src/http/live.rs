@@ -1,11 +1,12 @@
 //! Operations over transports that send several answers: a subscription has many, a query one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::ServerError;
 use async_graphql::parser::types::OperationType;
 use futures::StreamExt as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tracing::Instrument as _;
 
 use super::{Body, Endpoint, Outcome, Prepared, body, refusal};
@@ -24,18 +25,21 @@ pub(super) enum Frame {
 }
 
 /// Executes an operation in a task of its own and sends what there is to send, each with `tag`. It ends when all is sent;
-/// soon after `stop` says so or is gone; or when something was not taken within the time that a client has for that.
+/// soon after `stop` says so or nobody takes anything any more; or when something was not taken within `patience`, if there
+/// is such a limit. It holds on to `place` until then.
 pub(super) fn start<T: Copy + Send + Sync + 'static>(
     endpoint: Arc<Endpoint>,
     prepared: Result<Prepared, ServerError>,
     tag: T,
     out: mpsc::Sender<(T, Frame)>,
     mut stop: Stop,
+    patience: Option<Duration>,
+    place: Option<OwnedSemaphorePermit>,
 ) {
     let operation = async move {
         let mut end = endpoint.stop.clone();
         let (ending, ended) = watch::channel(false);
-        let mut running = std::pin::pin!(run(&endpoint, prepared, tag, &out, ended));
+        let mut running = std::pin::pin!(run(&endpoint, prepared, tag, &out, ended, patience));
         let server_stops = async {
             match &mut end {
                 Some(end) => stopped(end).await,
@@ -52,6 +56,10 @@ pub(super) fn start<T: Copy + Send + Sync + 'static>(
         ending.send_replace(true);
         running.await;
     };
+    let operation = async move {
+        operation.await;
+        drop(place);
+    };
     tokio::spawn(operation.in_current_span());
 }
 
@@ -61,9 +69,15 @@ async fn run<T: Copy + Send + Sync>(
     tag: T,
     out: &mpsc::Sender<(T, Frame)>,
     ended: Stop,
+    patience: Option<Duration>,
 ) {
     // Whether the client has taken it.
-    let send = |frame| async move { out.send_timeout((tag, frame), endpoint.limits.unread).await.is_ok() };
+    let send = |frame| async move {
+        match patience {
+            Some(patience) => out.send_timeout((tag, frame), patience).await.is_ok(),
+            None => out.send((tag, frame)).await.is_ok(),
+        }
+    };
     let last = match prepared {
         Err(error) => Frame::Refused(vec![error]),
         Ok(prepared) if prepared.kind == OperationType::Subscription => {

@@ -180,7 +180,8 @@ impl Connection {
         self.operations.insert(id.clone(), (serial, stop));
         self.ids.insert(serial, id);
         let prepared = self.endpoint.prepare(request, NO_DEMAND);
-        live::start(self.endpoint.clone(), prepared, serial, self.out.clone(), stopped);
+        // How long the client may leave things unread is a matter of the connection, which its operations share.
+        live::start(self.endpoint.clone(), prepared, serial, self.out.clone(), stopped, None, None);
         Ok(())
     }
 

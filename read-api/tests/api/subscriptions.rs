@@ -346,6 +346,48 @@ async fn a_client_that_does_not_read_is_cut_off_and_the_others_are_not() {
 }
 
 #[tokio::test]
+async fn a_stream_of_events_that_is_not_read_says_so_at_its_end() {
+    let shop = Shop::open_with(|config| {
+        config.subscriptions.connections = 1;
+        config.subscriptions.unread = Duration::from_millis(300);
+    })
+    .await;
+    shop.happen(1, &[&key(1)], &insert(1, "placed")).await;
+    shop.sql(format!("update read.orders set reason = repeat('x', 1000000) where order_id = '{}'", id(1))).await;
+    let query = "subscription($id: UUID!) { orderChanged(id: $id) { asOf order { reason } } }";
+    let request = shop.request(query, json!({ "id": id(1) })).header("accept", "text/event-stream");
+    let deaf = request.send().await.unwrap();
+    let mut at = 1;
+    while Socket::try_connect(&shop, "graphql-transport-ws").await.is_err() {
+        at += 1;
+        shop.happen(at, &[&key(1)], "select").await;
+        assert!(at < 20_000, "a client that reads nothing keeps its place");
+    }
+    let text = deaf.text().await.unwrap();
+    let end = &text[text.len() - 300..];
+    assert!(end.contains("SLOW_CONSUMER") && end.ends_with("event: complete\ndata:\n\n"), "{end}");
+}
+
+#[tokio::test]
+async fn many_operations_of_a_slow_client_all_go_on() {
+    let shop = Shop::open_with(|config| config.subscriptions.unread = Duration::from_millis(500)).await;
+    shop.happen(1, &[&key(1)], &insert(1, "placed")).await;
+    let mut socket = Socket::open(&shop).await;
+    for number in 0..50 {
+        socket.follow(&number.to_string(), ORDER, json!({ "id": id(1) })).await;
+    }
+    shop.happen(2, &[&key(1)], &update(1, "completed")).await;
+    let mut told = std::collections::BTreeSet::new();
+    while told.len() < 50 {
+        let message = socket.hear().await;
+        assert_eq!(message["type"], "next", "{message}");
+        if message["payload"]["data"]["orderChanged"]["order"]["status"] == "COMPLETED" {
+            told.insert(message["id"].to_string());
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_followed_ends_when_the_server_stops() {
     let (stop, stopped) = watch::channel(false);
     let shop = Shop::open_with(|config| config.stop = Some(stopped)).await;

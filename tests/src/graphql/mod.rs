@@ -209,7 +209,13 @@ async fn clients_of_others_get_along_with_it() {
     };
     let audit = node(&["audit.mjs", &url]).output().await.unwrap();
     let audit: Value = serde_json::from_slice(&audit.stdout).unwrap();
-    assert_eq!((&audit["notMet"], &audit["ok"]), (&json!([]), &json!(AUDITS)), "{audit:#}");
+    let not_met: Vec<&str> =
+        audit["notMet"].as_array().unwrap().iter().map(|audit| audit["id"].as_str().unwrap()).collect();
+    assert_eq!(
+        (&audit["error"], &audit["ok"], &*not_met),
+        (&json!(0), &json!(AUDITS - NOT_MET.len()), &NOT_MET[..]),
+        "{audit:#}"
+    );
 
     list_and_receive(&server, "TEA").await;
     for (transport, available) in [("ws", 11), ("sse", 12)] {
@@ -229,5 +235,9 @@ async fn clients_of_others_get_along_with_it() {
     }
 }
 
-/// How many audits graphql-http has. All of them are met.
-const AUDITS: u32 = 61;
+/// How many audits graphql-http has.
+const AUDITS: usize = 61;
+/// Those that are not met on purpose. All three say SHOULD. The first two want application/json where a client does not say
+/// what it accepts, as it was before 2025; since then the specification wants application/graphql-response+json. The third
+/// wants 400 for variables that do not fit, where this answers 422.
+const NOT_MET: [&str; 3] = ["47DE", "80D8", "86EE"];
