@@ -115,7 +115,7 @@ struct Prepared {
 /// What became of a request.
 enum Outcome {
     /// It was executed.
-    Answered(Answer, Arc<Reads>),
+    Answered(Box<Answer>, Arc<Reads>),
     /// It was not.
     Refused(Vec<ServerError>),
 }
@@ -146,7 +146,7 @@ impl Endpoint {
             Err(error) => return Ok(refused(vec![error], media)),
         };
         Ok(match self.execute(prepared).await {
-            Outcome::Answered(answer, reads) => write(StatusCode::OK, &body(answer, &reads), Some(&reads), media),
+            Outcome::Answered(answer, reads) => write(StatusCode::OK, &body(*answer, &reads), Some(&reads), media),
             Outcome::Refused(errors) => refused(errors, media),
         })
     }
@@ -175,7 +175,7 @@ impl Endpoint {
         match tokio::spawn(execution.in_current_span()).await {
             Ok(Ok(answer)) => match refusal(answer) {
                 Ok(errors) => Outcome::Refused(errors),
-                Err(answer) => Outcome::Answered(*answer, reads),
+                Err(answer) => Outcome::Answered(answer, reads),
             },
             Ok(Err(_)) => Outcome::Refused(vec![request_error(Code::Timeout, TIMED_OUT)]),
             Err(panic) => {

@@ -44,7 +44,7 @@ impl ProductsQuery {
         #[graphql(desc = "The size of a page from the end, instead of first.")] last: Option<i32>,
         #[graphql(desc = "The cursor before which the page ends.")] before: Option<String>,
     ) -> Result<List<Product>, Failure> {
-        let conditions = filter.unwrap_or_default().conditions();
+        let conditions = filter.unwrap_or_default().conditions().bounded()?;
         connection::list(ctx, order_by.sort(), conditions, Page { first, after, last, before }).await
     }
 }
@@ -144,13 +144,22 @@ pub(crate) struct ProductFilter {
     available: Option<LongRange>,
     /// With a price in this range.
     price: Option<MoneyRange>,
+    /// That fulfil all of these besides.
+    and: Option<Vec<ProductFilter>>,
+    /// That fulfil at least one of these besides; one of none, nothing does.
+    or: Option<Vec<ProductFilter>>,
+    /// That do not fulfil this.
+    not: Option<Box<ProductFilter>>,
 }
 
 impl ProductFilter {
     fn conditions(self) -> Conditions {
+        let each = |filters: Vec<Self>| filters.into_iter().map(Self::conditions).collect();
+        let (and, or, not) = (self.and.map(each), self.or.map(each), self.not.map(|not| not.conditions()));
         let available = self.available.unwrap_or_default();
         // starts_with and strpos take their argument as it is; like would read its "%" and "_" as wildcards.
         let conditions = Conditions::default()
+            .combined(and, or, not)
             .and("status = any(?)", self.status.map(|all| Bind::names(all, ProductStatus::name)))
             .and("starts_with(sku, ?)", self.sku_prefix.map(Bind::Text))
             .and("starts_with(lower(name), lower(?))", self.name_prefix.map(Bind::Text))

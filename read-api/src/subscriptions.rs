@@ -64,7 +64,7 @@ impl SubscriptionRoot {
         after: Option<Position>,
     ) -> Result<BoxStream<'static, Result<OrdersChanged, Failure>>, Failure> {
         let first = page_size("first", first.unwrap_or(DEFAULT_PAGE))?;
-        let conditions = filter.unwrap_or_default().conditions();
+        let conditions = filter.unwrap_or_default().conditions().bounded()?;
         Ok(follow(ctx, Interest::Keys(ReadModel::Orders), ReadModel::Orders, after, move |told| {
             orders_message(told, conditions.clone(), first, after).map(|message| message.map(Some))
         }))

@@ -97,7 +97,7 @@ async fn run<T: Copy + Send + Sync>(
         Ok(prepared) => match endpoint.execute(prepared).await {
             Outcome::Refused(errors) => Frame::Refused(errors),
             Outcome::Answered(answer, reads) => {
-                if !send(next(&body(answer, &reads))).await {
+                if !send(next(&body(*answer, &reads))).await {
                     return;
                 }
                 Frame::Complete

@@ -53,7 +53,7 @@ impl OrdersQuery {
         #[graphql(desc = "The size of a page from the end, instead of first.")] last: Option<i32>,
         #[graphql(desc = "The cursor before which the page ends.")] before: Option<String>,
     ) -> Result<List<Order>, Failure> {
-        let conditions = filter.unwrap_or_default().conditions();
+        let conditions = filter.unwrap_or_default().conditions().bounded()?;
         connection::list(ctx, order_by.sort(), conditions, Page { first, after, last, before }).await
     }
 }
@@ -284,12 +284,21 @@ pub(crate) struct OrderFilter {
     total: Option<MoneyRange>,
     /// With a line of this article.
     sku: Option<Sku>,
+    /// That fulfil all of these besides.
+    and: Option<Vec<OrderFilter>>,
+    /// That fulfil at least one of these besides; one of none, nothing does.
+    or: Option<Vec<OrderFilter>>,
+    /// That do not fulfil this.
+    not: Option<Box<OrderFilter>>,
 }
 
 impl OrderFilter {
     pub(crate) fn conditions(self) -> Conditions {
+        let each = |filters: Vec<Self>| filters.into_iter().map(Self::conditions).collect();
+        let (and, or, not) = (self.and.map(each), self.or.map(each), self.not.map(|not| not.conditions()));
         let placed_at = self.placed_at.unwrap_or_default();
         let conditions = Conditions::default()
+            .combined(and, or, not)
             .and("status = any(?)", self.status.map(|all| Bind::names(all, OrderStatus::name)))
             .and("customer_id = ?", self.customer_id.map(|id| Bind::Uuid(id.0)))
             .and("country = ?", self.country.map(Bind::Text))
