@@ -114,7 +114,7 @@ async fn orders_of_a_filter_come_and_go() {
     // Too much has happened to tell it all.
     let keys: Vec<String> = (100..400).map(key).collect();
     shop.happen(4, &keys.iter().map(String::as_str).collect::<Vec<_>>(), "select").await;
-    let mut told = vec![socket.hear().await, socket.hear().await];
+    let mut told = [socket.hear().await, socket.hear().await];
     told.sort_by_key(|message| message["id"].to_string());
     for (message, name) in told.iter().zip(["a", "b"]) {
         assert_eq!(message["id"], name);
