@@ -149,10 +149,12 @@ async fn fold<M: ReadModel>(
     Ok(tables)
 }
 
-/// The categories whose events a read model takes, and which key an event of a stream is about, where its rows follow from
-/// their key alone.
-fn by_key(read_model: &str) -> Option<(&'static [&'static str], fn(&StreamName) -> &str)> {
-    fn of<M: ReadModel>() -> (&'static [&'static str], fn(&StreamName) -> &str) {
+/// The categories whose events a read model takes, and which key an event of a stream is about.
+type ByKey = (&'static [&'static str], fn(&StreamName) -> &str);
+
+/// That of a read model whose rows follow from their key alone.
+fn by_key(read_model: &str) -> Option<ByKey> {
+    fn of<M: ReadModel>() -> ByKey {
         (M::CATEGORIES, M::key)
     }
     match read_model {
