@@ -23,6 +23,11 @@ impl<K: Eq + Hash + Ord, V> Batch<K, V> {
         Self { keys, values: OnceCell::new() }
     }
 
+    /// Values that are there already.
+    pub(crate) fn of(values: HashMap<K, V>) -> Self {
+        Self { keys: Vec::new(), values: OnceCell::new_with(Some(Ok(values))) }
+    }
+
     /// The value of a key; `None` when `load` found none. A failure to load is every key's failure, and is not tried
     /// again.
     pub(crate) async fn get<'a, F>(&'a self, key: &K, load: impl FnOnce(&'a [K]) -> F) -> Result<Option<&'a V>, Failure>

@@ -42,7 +42,7 @@ impl CheckoutsQuery {
         #[graphql(desc = "The size of a page from the end, instead of first.")] last: Option<i32>,
         #[graphql(desc = "The cursor before which the page ends.")] before: Option<String>,
     ) -> Result<List<Checkout>, Failure> {
-        let conditions = filter.unwrap_or_default().conditions();
+        let conditions = filter.unwrap_or_default().conditions().bounded()?;
         connection::list(ctx, order_by.sort(), conditions, Page { first, after, last, before }).await
     }
 }
@@ -178,13 +178,22 @@ pub(crate) struct CheckoutFilter {
     older_than_seconds: Option<i32>,
     /// Begun in this time.
     started_at: Option<TimeRange>,
+    /// That fulfil all of these besides.
+    and: Option<Vec<CheckoutFilter>>,
+    /// That fulfil at least one of these besides; one of none, nothing does.
+    or: Option<Vec<CheckoutFilter>>,
+    /// That do not fulfil this.
+    not: Option<Box<CheckoutFilter>>,
 }
 
 impl CheckoutFilter {
     fn conditions(self) -> Conditions {
+        let each = |filters: Vec<Self>| filters.into_iter().map(Self::conditions).collect();
+        let (and, or, not) = (self.and.map(each), self.or.map(each), self.not.map(|not| not.conditions()));
         let started_at = self.started_at.unwrap_or_default();
         let seconds = self.older_than_seconds.map(|seconds| Bind::Int(i64::from(seconds)));
         Conditions::default()
+            .combined(and, or, not)
             .and("state = any(?)", self.state.map(|all| Bind::names(all, CheckoutState::name)))
             .and("step = any(?)", self.step.map(|all| Bind::names(all, CheckoutStep::name)))
             .and("started_at < now() - ? * interval '1 second'", seconds)

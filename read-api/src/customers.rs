@@ -43,7 +43,7 @@ impl CustomersQuery {
         #[graphql(desc = "The size of a page from the end, instead of first.")] last: Option<i32>,
         #[graphql(desc = "The cursor before which the page ends.")] before: Option<String>,
     ) -> Result<List<Customer>, Failure> {
-        let conditions = filter.unwrap_or_default().conditions();
+        let conditions = filter.unwrap_or_default().conditions().bounded()?;
         connection::list(ctx, order_by.sort(), conditions, Page { first, after, last, before }).await
     }
 
@@ -250,14 +250,26 @@ impl CustomerStatus {
 pub(crate) struct CustomerFilter {
     /// With exactly this reference.
     reference: Option<String>,
+    /// With a name that begins so, in upper or lower case.
+    name_prefix: Option<String>,
     /// In one of these states.
     status: Option<Vec<CustomerStatus>>,
+    /// That fulfil all of these besides.
+    and: Option<Vec<CustomerFilter>>,
+    /// That fulfil at least one of these besides; one of none, nothing does.
+    or: Option<Vec<CustomerFilter>>,
+    /// That do not fulfil this.
+    not: Option<Box<CustomerFilter>>,
 }
 
 impl CustomerFilter {
     fn conditions(self) -> Conditions {
+        let each = |filters: Vec<Self>| filters.into_iter().map(Self::conditions).collect();
+        let (and, or, not) = (self.and.map(each), self.or.map(each), self.not.map(|not| not.conditions()));
         Conditions::default()
+            .combined(and, or, not)
             .and("reference = ?", self.reference.map(Bind::Text))
+            .and("starts_with(lower(name), lower(?))", self.name_prefix.map(Bind::Text))
             .and("status = any(?)", self.status.map(|all| Bind::names(all, CustomerStatus::name)))
     }
 }

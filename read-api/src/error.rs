@@ -27,6 +27,20 @@ pub(crate) enum Code {
     MaxDirectives,
     /// The query would cost too much.
     TooExpensive,
+    /// Only trusted documents are answered, and this is none.
+    NotTrusted,
+    /// The document was sent by its hash alone, and is not known.
+    PersistedQueryNotFound,
+    /// The query asks for the schema, which is not shown.
+    IntrospectionDisabled,
+    /// The transport sends one answer, and a subscription has more.
+    NoSubscriptions,
+    /// The client follows as much as it may at a time.
+    TooManySubscriptions,
+    /// The client has not read what it was sent.
+    SlowConsumer,
+    /// Nobody tells how things were.
+    NoHistory,
     /// A read model has not come as far as the caller asked for.
     Stale,
     /// The query took too long.
@@ -49,6 +63,13 @@ impl Code {
             Self::MaxFields => "MAX_FIELDS_LIMIT",
             Self::MaxDirectives => "MAX_DIRECTIVES_LIMIT",
             Self::TooExpensive => "COST_ESTIMATED_TOO_EXPENSIVE",
+            Self::NotTrusted => "PERSISTED_QUERY_NOT_IN_LIST",
+            Self::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
+            Self::IntrospectionDisabled => "INTROSPECTION_DISABLED",
+            Self::NoSubscriptions => "SUBSCRIPTIONS_NOT_SUPPORTED",
+            Self::TooManySubscriptions => "TOO_MANY_SUBSCRIPTIONS",
+            Self::SlowConsumer => "SLOW_CONSUMER",
+            Self::NoHistory => "HISTORY_NOT_SUPPORTED",
             Self::Stale => "STALE",
             Self::Timeout => "TIMEOUT",
             Self::Internal => "INTERNAL",
@@ -133,4 +154,20 @@ pub(crate) fn with_code(mut error: ServerError, code: Code) -> ServerError {
 
 pub(crate) fn has_code(error: &ServerError, code: Code) -> bool {
     error.extensions.as_ref().and_then(|extensions| extensions.get("code")) == Some(&Value::from(code.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_page_for_frontends_tells_every_code() {
+        let (source, page) = (include_str!("error.rs"), include_str!("../../docs/graphql.md"));
+        let codes: Vec<&str> = source
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \"")?.1.strip_suffix("\","))
+            .collect();
+        assert!(codes.len() > 15, "the codes were not found: {codes:?}");
+        for code in codes {
+            assert!(page.contains(&format!("`{code}`")), "docs/graphql.md does not tell {code}");
+        }
+    }
 }

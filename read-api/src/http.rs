@@ -3,9 +3,12 @@
 //! A request that is none is answered by a problem (RFC 9457). A request that is one is answered by GraphQL: with the
 //! status of what became of it as `application/graphql-response+json`, and always with 200 as `application/json`.
 
+mod events;
+mod live;
 mod media;
 mod problem;
 mod request;
+mod socket;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,18 +19,21 @@ use async_graphql::{Response as Answer, ServerError, Value};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{DefaultBodyLimit, Query, State, WebSocketUpgrade};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, UPGRADE, VARY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use sqlx::PgPool;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tracing::Instrument;
 
 use self::media::Media;
 use self::problem::Problem;
 use self::request::{Parameters, Request, check_content, demand};
+use crate::SubscriptionLimits;
+use crate::documents::Documents;
 use crate::error::{Code, TIMED_OUT, request_error, with_code};
 use crate::limits;
 use crate::own_writes::{Demand, Reads};
@@ -39,6 +45,13 @@ pub(crate) struct Endpoint {
     pub(crate) pool: PgPool,
     pub(crate) wake: Option<watch::Receiver<()>>,
     pub(crate) time_limit: Duration,
+    pub(crate) documents: Documents,
+    pub(crate) introspection: bool,
+    pub(crate) limits: SubscriptionLimits,
+    /// Places for connections that follow something.
+    pub(crate) connections: Arc<Semaphore>,
+    /// Ends what is followed.
+    pub(crate) stop: Option<watch::Receiver<bool>>,
 }
 
 pub(crate) fn router(endpoint: Endpoint) -> Router {
@@ -56,27 +69,33 @@ async fn by_post(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let media = Media::negotiate(&headers, &[Media::GraphQl, Media::Json])?;
+    let media = Media::negotiate(&headers, &[Media::GraphQl, Media::Json, Media::Events])?;
     check_content(&headers)?;
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(413, "body-too-large", "The body has more than 1 MiB."),
         _ => Problem::bad_request("The body broke off."),
     })?;
     let request = Request::parse(&body)?;
-    endpoint.answer(request, demand(&headers)?, media, Method::Post).await
+    endpoint.respond(request, demand(&headers)?, media, Method::Post).await
 }
 
 async fn by_get(
     State(endpoint): State<Arc<Endpoint>>,
     headers: HeaderMap,
+    socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     parameters: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let media = Media::negotiate(&headers, &[Media::GraphQl, Media::Json, Media::Html])?;
+    if headers.contains_key(UPGRADE) {
+        let socket =
+            socket.map_err(|_| Problem::new(426, "no-websocket", "This is not a handshake of a WebSocket."))?;
+        return socket::accept(endpoint, socket);
+    }
+    let media = Media::negotiate(&headers, &[Media::GraphQl, Media::Json, Media::Html, Media::Events])?;
     if media == Media::Html {
         return Ok(([(VARY, "accept")], Html(include_str!("http/graphiql.html"))).into_response());
     }
     let Query(parameters) = parameters.map_err(|_| Problem::bad_request("The query string is malformed."))?;
-    endpoint.answer(parameters.request()?, demand(&headers)?, media, Method::Get).await
+    endpoint.respond(parameters.request()?, demand(&headers)?, media, Method::Get).await
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,60 +104,125 @@ enum Method {
     Post,
 }
 
+/// A request that may be executed.
+struct Prepared {
+    kind: OperationType,
+    request: async_graphql::Request,
+    reads: Arc<Reads>,
+    time_limit: Duration,
+}
+
+/// What became of a request.
+enum Outcome {
+    /// It was executed.
+    Answered(Box<Answer>, Arc<Reads>),
+    /// It was not.
+    Refused(Vec<ServerError>),
+}
+
 impl Endpoint {
-    async fn answer(
-        &self,
+    async fn respond(
+        self: Arc<Self>,
         request: Request,
         demand: Demand,
         media: Media,
         method: Method,
     ) -> Result<Response, Problem> {
-        let reads = Arc::new(Reads::new(self.pool.clone(), self.wake.clone(), demand));
-        let document = match limits::parse(&request.query) {
-            Ok(document) => document,
-            Err(error) => return Ok(refused(vec![error], &reads, media)),
-        };
-        match limits::operation(&document, request.operation_name.as_deref()) {
-            Ok(operation) if method == Method::Get && operation.ty != OperationType::Query => {
-                return Err(Problem::method("GET only queries.").allow("POST"));
-            }
-            Ok(_) => {}
-            Err(error) => return Ok(refused(vec![error], &reads, media)),
+        let prepared = self.prepare(request, demand);
+        let is_mutation = matches!(&prepared, Ok(Prepared { kind: OperationType::Mutation, .. }));
+        if method == Method::Get && is_mutation {
+            return Err(Problem::method("GET only queries.").allow("POST"));
         }
-        let mut prepared = async_graphql::Request::new(request.query).variables(request.variables).data(reads.clone());
-        prepared.operation_name = request.operation_name;
-        prepared.set_parsed_query(document);
+        if media == Media::Events {
+            return events::respond(self, prepared);
+        }
+        let prepared = match prepared {
+            Ok(Prepared { kind: OperationType::Subscription, .. }) => {
+                let message = "A subscription needs a transport that sends several answers: accept text/event-stream, or \
+                               use graphql-transport-ws.";
+                return Ok(refused(vec![request_error(Code::NoSubscriptions, message)], media));
+            }
+            Ok(prepared) => prepared,
+            Err(error) => return Ok(refused(vec![error], media)),
+        };
+        Ok(match self.execute(prepared).await {
+            Outcome::Answered(answer, reads) => write(StatusCode::OK, &body(*answer, &reads), Some(&reads), media),
+            Outcome::Refused(errors) => refused(errors, media),
+        })
+    }
 
+    /// Finds out what is to be executed, and whether it may be.
+    fn prepare(&self, request: Request, demand: Demand) -> Result<Prepared, ServerError> {
+        let document = self.documents.find(request.query.as_deref(), request.hash.as_deref())?;
+        let kind = limits::operation(&document.parsed, request.operation_name.as_deref())?.ty;
+        if document.introspects && !self.introspection {
+            return Err(request_error(Code::IntrospectionDisabled, "This server does not show its schema."));
+        }
+        let reads = Arc::new(Reads::new(self.pool.clone(), self.wake.clone(), demand));
+        let mut prepared = async_graphql::Request::new("").variables(request.variables).data(reads.clone());
+        prepared.operation_name = request.operation_name;
+        prepared.set_parsed_query(document.parsed.clone());
         let time_limit = if demand.after.is_some() { self.time_limit + demand.wait } else { self.time_limit };
+        Ok(Prepared { kind, request: prepared, reads, time_limit })
+    }
+
+    /// Executes what has one answer.
+    async fn execute(&self, prepared: Prepared) -> Outcome {
+        let Prepared { request, reads, time_limit, .. } = prepared;
         let schema = self.schema.clone();
         // In a task of its own, for a client that hangs up must not drop a statement that a connection is busy with.
-        let execution = async move { tokio::time::timeout(time_limit, schema.execute(prepared)).await };
-        let task = tokio::spawn(execution.in_current_span());
-        Ok(match task.await {
-            Ok(Ok(answer)) => answered(answer, &reads, media),
-            Ok(Err(_)) => refused(vec![request_error(Code::Timeout, TIMED_OUT)], &reads, media),
+        let execution = async move { tokio::time::timeout(time_limit, schema.execute(request)).await };
+        match tokio::spawn(execution.in_current_span()).await {
+            Ok(Ok(answer)) => match refusal(answer) {
+                Ok(errors) => Outcome::Refused(errors),
+                Err(answer) => Outcome::Answered(answer, reads),
+            },
+            Ok(Err(_)) => Outcome::Refused(vec![request_error(Code::Timeout, TIMED_OUT)]),
             Err(panic) => {
                 tracing::error!(error = %panic, "a query panicked");
                 let message = "The server could not answer this. The reason is in its log.";
-                refused(vec![request_error(Code::Internal, message)], &reads, media)
+                Outcome::Refused(vec![request_error(Code::Internal, message)])
             }
-        })
+        }
     }
 }
 
-/// Answers what was executed, or what the validation refused.
-fn answered(answer: Answer, reads: &Reads, media: Media) -> Response {
+/// The errors of a request that the validation refused, or else the answer.
+fn refusal(answer: Answer) -> Result<Vec<ServerError>, Box<Answer>> {
     // Errors of the execution have the path of their field; those of the validation have none, and no data beside them.
     if answer.data == Value::Null && answer.errors.iter().all(|error| error.path.is_empty()) {
-        return refused(answer.errors.into_iter().map(limits::code_of_validation).collect(), reads, media);
+        return Ok(answer.errors.into_iter().map(limits::code_of_validation).collect());
     }
+    Err(Box::new(answer))
+}
+
+/// An answer as clients read it.
+#[derive(serde::Serialize)]
+struct Body {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<ServerError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    extensions: BTreeMap<&'static str, Value>,
+}
+
+impl Body {
+    /// That of a request that was not executed.
+    fn of_errors(errors: Vec<ServerError>) -> Self {
+        Self { errors, data: None, extensions: BTreeMap::new() }
+    }
+}
+
+/// The answer of what was executed.
+fn body(answer: Answer, reads: &Reads) -> Body {
     // What resolvers report has its code; what is left is arguments that async-graphql could not make sense of.
     let errors = answer.errors.into_iter().map(|error| with_code(error, Code::BadUserInput)).collect();
-    respond(StatusCode::OK, Some(answer.data), errors, reads, media)
+    Body { errors, data: Some(answer.data), extensions: BTreeMap::from([("asOf", reads.as_of().0)]) }
 }
 
 /// Answers a request that was not executed.
-fn refused(errors: Vec<ServerError>, reads: &Reads, media: Media) -> Response {
+fn refused(errors: Vec<ServerError>, media: Media) -> Response {
     let is = |code: Code| errors.iter().any(|error| crate::error::has_code(error, code));
     let status = match () {
         () if is(Code::ParseFailed) => StatusCode::BAD_REQUEST,
@@ -146,21 +230,11 @@ fn refused(errors: Vec<ServerError>, reads: &Reads, media: Media) -> Response {
         () if is(Code::Internal) => StatusCode::INTERNAL_SERVER_ERROR,
         () => StatusCode::UNPROCESSABLE_ENTITY,
     };
-    respond(status, None, errors, reads, media)
+    write(status, &Body::of_errors(errors), None, media)
 }
 
-fn respond(status: StatusCode, data: Option<Value>, errors: Vec<ServerError>, reads: &Reads, media: Media) -> Response {
-    #[derive(serde::Serialize)]
-    struct Body {
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        errors: Vec<ServerError>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        data: Option<Value>,
-        extensions: BTreeMap<&'static str, Value>,
-    }
-    let (as_of, as_of_header) = reads.as_of();
-    let body = serde_json::to_vec(&Body { errors, data, extensions: BTreeMap::from([("asOf", as_of)]) });
-    let Ok(body) = body else {
+fn write(status: StatusCode, body: &Body, reads: Option<&Reads>, media: Media) -> Response {
+    let Ok(body) = serde_json::to_vec(body) else {
         return Problem::new(500, "internal", "The answer could not be written.").into_response();
     };
     let status = if media == Media::Json { StatusCode::OK } else { status };
@@ -168,7 +242,7 @@ fn respond(status: StatusCode, data: Option<Value>, errors: Vec<ServerError>, re
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(VARY, HeaderValue::from_static("accept"));
-    if let Ok(value) = HeaderValue::try_from(as_of_header) {
+    if let Some(Ok(value)) = reads.map(|reads| HeaderValue::try_from(reads.as_of().1)) {
         headers.insert(AS_OF, value);
     }
     response

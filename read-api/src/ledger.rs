@@ -32,7 +32,7 @@ impl LedgerQuery {
         #[graphql(desc = "The size of a page from the end, instead of first.")] last: Option<i32>,
         #[graphql(desc = "The cursor before which the page ends.")] before: Option<String>,
     ) -> Result<List<LedgerEntry>, Failure> {
-        let conditions = filter.unwrap_or_default().conditions();
+        let conditions = filter.unwrap_or_default().conditions().bounded()?;
         connection::list(ctx, order_by.sort(), conditions, Page { first, after, last, before }).await
     }
 
@@ -190,12 +190,21 @@ pub(crate) struct LedgerFilter {
     currency: Option<Currency>,
     /// Posted in this time.
     at: Option<TimeRange>,
+    /// That fulfil all of these besides.
+    and: Option<Vec<LedgerFilter>>,
+    /// That fulfil at least one of these besides; one of none, nothing does.
+    or: Option<Vec<LedgerFilter>>,
+    /// That do not fulfil this.
+    not: Option<Box<LedgerFilter>>,
 }
 
 impl LedgerFilter {
     fn conditions(self) -> Conditions {
+        let each = |filters: Vec<Self>| filters.into_iter().map(Self::conditions).collect();
+        let (and, or, not) = (self.and.map(each), self.or.map(each), self.not.map(|not| not.conditions()));
         let at = self.at.unwrap_or_default();
         Conditions::default()
+            .combined(and, or, not)
             .and("payment_id = ?", self.payment_id.map(|id| Bind::Uuid(id.0)))
             .and("account = any(?)", self.account.map(|all| Bind::names(all, LedgerAccount::name)))
             .and("movement = any(?)", self.movement.map(|all| Bind::names(all, LedgerMovement::name)))

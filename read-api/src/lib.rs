@@ -6,11 +6,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod batch;
+mod breaking;
 mod checkouts;
 mod connection;
 mod cursor;
 mod customers;
+mod documents;
 mod error;
+mod feed;
 mod http;
 mod ledger;
 mod limits;
@@ -25,6 +28,8 @@ mod query;
 mod sales;
 mod scalars;
 mod sql;
+mod subscriptions;
+mod time_travel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +37,15 @@ use std::time::Duration;
 use async_graphql::SDLExportOptions;
 use axum::Router;
 use sqlx::PgPool;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use crate::documents::Documents;
+use crate::feed::Feed;
+
+pub use crate::breaking::{NotASchema, breaking_changes};
 pub use crate::cursor::CursorKey;
-pub use crate::position::{LogError, LogHead, NotAPosition, Position};
+pub use crate::documents::{NotTrusted, TrustedDocuments};
+pub use crate::position::{AsOf, History, LogError, LogHead, Moment, NotAPosition, Position};
 
 /// What the API needs to run.
 #[derive(Clone)]
@@ -47,27 +57,90 @@ pub struct Config {
     pub cursor_key: CursorKey,
     /// The end of the log, for the lag of the read models.
     pub head: Arc<dyn LogHead>,
+    /// How things were. Without it nobody is told.
+    pub history: Option<Arc<dyn History>>,
     /// Wakes the queries that wait for a position, whenever a projector in this process has committed. Without it they
     /// poll, at first every 5 ms and at last every 100 ms; with it they do both.
     pub wake: Option<watch::Receiver<()>>,
     /// How long a query may take, not counting what it waits for a position.
     pub time_limit: Duration,
+    /// Whether the schema is shown to whoever asks for it, and errors suggest names that there are.
+    pub introspection: bool,
+    /// The documents that are answered; `None`: any that keep within the limits.
+    pub trusted: Option<TrustedDocuments>,
+    /// How much clients may follow.
+    pub subscriptions: SubscriptionLimits,
+    /// Ends what clients follow, once it says so.
+    pub stop: Option<watch::Receiver<bool>>,
+}
+
+/// How much clients may follow, and how they are kept an eye on.
+#[derive(Debug, Clone, Copy)]
+pub struct SubscriptionLimits {
+    /// How many connections there are at most: WebSockets and streams of events together.
+    pub connections: usize,
+    /// How many operations one WebSocket has at most at a time.
+    pub per_connection: usize,
+    /// How long a client may take to introduce itself on a WebSocket.
+    pub init_timeout: Duration,
+    /// How often a client is sent something, be it only to see whether it is still there. One that lets two pings of a
+    /// WebSocket pass without a word is cut off.
+    pub ping: Duration,
+    /// How long something that was sent may wait to be read. Whoever does not read that long is cut off.
+    pub unread: Duration,
+}
+
+impl Default for SubscriptionLimits {
+    fn default() -> Self {
+        Self {
+            connections: 1_000,
+            per_connection: 50,
+            init_timeout: Duration::from_secs(3),
+            ping: Duration::from_secs(12),
+            unread: Duration::from_secs(10),
+        }
+    }
 }
 
 impl Config {
     /// The time limit when nobody says otherwise.
     pub const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-    /// A configuration without a projector to wake queries, and with the usual time limit.
+    /// A configuration without a projector to wake queries, and with the usual limits.
     pub fn new(pool: PgPool, cursor_key: CursorKey, head: Arc<dyn LogHead>) -> Self {
-        Self { pool, cursor_key, head, wake: None, time_limit: Self::TIME_LIMIT }
+        Self {
+            pool,
+            cursor_key,
+            head,
+            history: None,
+            wake: None,
+            time_limit: Self::TIME_LIMIT,
+            introspection: true,
+            trusted: None,
+            subscriptions: SubscriptionLimits::default(),
+            stop: None,
+        }
     }
 }
 
 /// The API, at `/graphql`.
 pub fn router(config: Config) -> Router {
-    let schema = query::schema().data(config.cursor_key).data(config.head).finish();
-    http::router(http::Endpoint { schema, pool: config.pool, wake: config.wake, time_limit: config.time_limit })
+    let feed = Feed::new(config.pool.clone(), config.head.clone(), config.wake.clone());
+    let mut schema = query::schema().data(config.cursor_key).data(config.head).data(config.history).data(feed);
+    if !config.introspection {
+        schema = schema.disable_introspection().disable_suggestions();
+    }
+    http::router(http::Endpoint {
+        schema: schema.finish(),
+        pool: config.pool,
+        wake: config.wake,
+        time_limit: config.time_limit,
+        documents: Documents::new(config.trusted),
+        introspection: config.introspection,
+        limits: config.subscriptions,
+        connections: Arc::new(Semaphore::new(config.subscriptions.connections.min(Semaphore::MAX_PERMITS))),
+        stop: config.stop,
+    })
 }
 
 /// The schema in GraphQL's schema definition language.

@@ -64,10 +64,37 @@ pub(crate) fn operation<'a>(
     };
     let operation = operation
         .ok_or_else(|| unresolved(format!("The document has no operation named {:?}.", name.unwrap_or_default())))?;
-    match operation.node.ty {
-        OperationType::Subscription => Err(unresolved("There are no subscriptions over this transport.".to_owned())),
-        OperationType::Query | OperationType::Mutation => Ok(&operation.node),
+    if operation.node.ty == OperationType::Subscription {
+        check_subscription(&operation.node)?;
     }
+    Ok(&operation.node)
+}
+
+/// A subscription has one field at its root, and always has it.
+fn check_subscription(operation: &OperationDefinition) -> Result<(), ServerError> {
+    match &*operation.selection_set.node.items {
+        [root] if matches!(&root.node, Selection::Field(field) if field.node.directives.is_empty()) => Ok(()),
+        _ => {
+            let message =
+                "A subscription has exactly one field at its root, outside of fragments and without directives.";
+            Err(request_error(Code::ValidationFailed, message))
+        }
+    }
+}
+
+/// Whether a document asks for the schema anywhere.
+pub(crate) fn introspects(document: &ExecutableDocument) -> bool {
+    fn asks(set: &SelectionSet) -> bool {
+        set.items.iter().any(|selection| match &selection.node {
+            Selection::Field(field) => {
+                matches!(&*field.node.name.node, "__schema" | "__type") || asks(&field.node.selection_set.node)
+            }
+            Selection::InlineFragment(fragment) => asks(&fragment.node.selection_set.node),
+            Selection::FragmentSpread(_) => false,
+        })
+    }
+    document.operations.iter().any(|(_, operation)| asks(&operation.node.selection_set.node))
+        || document.fragments.values().any(|fragment| asks(&fragment.node.selection_set.node))
 }
 
 /// Gives an error of async-graphql's validation its code.

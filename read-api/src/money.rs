@@ -5,7 +5,7 @@ use async_graphql::{ComplexObject, SimpleObject};
 use crate::scalars::{Currency, Long};
 
 /// An amount of money in one currency.
-#[derive(Debug, Clone, SimpleObject)]
+#[derive(Debug, Clone, PartialEq, SimpleObject)]
 #[graphql(complex)]
 pub(crate) struct Money {
     /// The amount in the currency's smallest unit: 1250 is 12.50 GBP, or 1250 JPY.

@@ -14,7 +14,7 @@ use crate::error::{Code, Failure};
 use crate::position::Position;
 
 /// The read models that queries touch, by the name under which `control.generations` keeps their checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ReadModel {
     Orders,
     Products,
@@ -27,7 +27,7 @@ pub(crate) enum ReadModel {
 }
 
 impl ReadModel {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Orders => "orders",
             Self::Products => "products",
@@ -109,6 +109,13 @@ impl Reads {
             touched.entry(model).or_insert_with(|| progress.of(model));
         }
         Ok(&self.pool)
+    }
+
+    /// Forgets what was read, for the next message of a subscription, and takes `seen` for how far the read models have
+    /// come. It must have been read before any data that is read from now on.
+    pub(crate) async fn renew(&self, seen: HashMap<String, Option<Position>>) {
+        self.progress.lock().await.seen = Some(seen);
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The database's record of the read models themselves, which is as fresh as it gets.

@@ -1,9 +1,12 @@
 //! Positions in the log, and what the log says of itself.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
 
 /// Where an event stands in the log. Positions order the whole log: by commit, then by prepare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,7 +47,7 @@ fn whole_number(text: &str) -> Result<u64, NotAPosition> {
 /// What went wrong when the log was asked.
 pub type LogError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The end of the log, which says how far a read model is behind.
+/// What the log says of itself: where it ends, and whom its events are about.
 #[async_trait]
 pub trait LogHead: Send + Sync {
     /// The position of the last event; `None` while the log is empty.
@@ -53,6 +56,54 @@ pub trait LogHead: Send + Sync {
     /// How many events stand after `from` (from the beginning, if `None`) up to and including `to`. `None` when the log
     /// cannot tell without reading them.
     async fn events_between(&self, from: Option<Position>, to: Option<Position>) -> Option<u64>;
+
+    /// The keys of a read model (ids of orders, SKUs) that events after `from` up to and including `to` are about. `None`
+    /// when there are more than `most` of them, or when it would take too long to find out.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    async fn keys_between(
+        &self,
+        read_model: &str,
+        from: Option<Position>,
+        to: Position,
+        most: usize,
+    ) -> Result<Option<BTreeSet<String>>, LogError>;
+}
+
+/// A moment in the life of one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Everything counts up to the last event that was decided then or before.
+    Time(DateTime<Utc>),
+    /// Everything counts up to the event of this revision in the thing's own stream.
+    Revision(u64),
+}
+
+/// The rows of one key as they were at a moment: by table, each row with its columns as the table has them. No rows: there
+/// was no such thing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AsOf {
+    /// The rows.
+    pub tables: BTreeMap<String, Vec<Map<String, Value>>>,
+}
+
+impl AsOf {
+    /// The rows of a table, as a JSON array.
+    pub(crate) fn rows(&self, table: &str) -> Value {
+        let rows = self.tables.get(table).into_iter().flatten();
+        rows.cloned().map(Value::Object).collect::<Vec<_>>().into()
+    }
+}
+
+/// How things were, from the log.
+#[async_trait]
+pub trait History: Send + Sync {
+    /// The rows of a key of a read model as they were at a moment.
+    ///
+    /// # Errors
+    /// When the log cannot be read, or the events are too many or cannot be folded.
+    async fn as_of(&self, read_model: &str, key: &str, at: Moment) -> Result<AsOf, LogError>;
 }
 
 #[cfg(test)]

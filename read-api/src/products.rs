@@ -11,6 +11,7 @@ use crate::error::Failure;
 use crate::money::Money;
 use crate::orders::MoneyRange;
 use crate::own_writes::{ReadModel, Reads};
+use crate::position::AsOf;
 use crate::scalars::{Currency, DateTime, Long, Sku};
 use crate::sql::{self, Bind, Conditions, Key, Sort, Table};
 
@@ -43,7 +44,7 @@ impl ProductsQuery {
         #[graphql(desc = "The size of a page from the end, instead of first.")] last: Option<i32>,
         #[graphql(desc = "The cursor before which the page ends.")] before: Option<String>,
     ) -> Result<List<Product>, Failure> {
-        let conditions = filter.unwrap_or_default().conditions();
+        let conditions = filter.unwrap_or_default().conditions().bounded()?;
         connection::list(ctx, order_by.sort(), conditions, Page { first, after, last, before }).await
     }
 }
@@ -143,13 +144,22 @@ pub(crate) struct ProductFilter {
     available: Option<LongRange>,
     /// With a price in this range.
     price: Option<MoneyRange>,
+    /// That fulfil all of these besides.
+    and: Option<Vec<ProductFilter>>,
+    /// That fulfil at least one of these besides; one of none, nothing does.
+    or: Option<Vec<ProductFilter>>,
+    /// That do not fulfil this.
+    not: Option<Box<ProductFilter>>,
 }
 
 impl ProductFilter {
     fn conditions(self) -> Conditions {
+        let each = |filters: Vec<Self>| filters.into_iter().map(Self::conditions).collect();
+        let (and, or, not) = (self.and.map(each), self.or.map(each), self.not.map(|not| not.conditions()));
         let available = self.available.unwrap_or_default();
         // starts_with and strpos take their argument as it is; like would read its "%" and "_" as wildcards.
         let conditions = Conditions::default()
+            .combined(and, or, not)
             .and("status = any(?)", self.status.map(|all| Bind::names(all, ProductStatus::name)))
             .and("starts_with(sku, ?)", self.sku_prefix.map(Bind::Text))
             .and("starts_with(lower(name), lower(?))", self.name_prefix.map(Bind::Text))
@@ -215,9 +225,19 @@ impl ProductSort {
 
 /// The products of these SKUs, as far as there are any.
 pub(crate) async fn load(ctx: &Context<'_>, skus: &[Sku]) -> Result<HashMap<Sku, Product>, Failure> {
-    let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Products]).await?;
+    load_those(ctx.data_unchecked::<Arc<Reads>>(), skus).await
+}
+
+/// The same, for who has no context of a field.
+pub(crate) async fn load_those(reads: &Reads, skus: &[Sku]) -> Result<HashMap<Sku, Product>, Failure> {
+    let pool = reads.of(&[ReadModel::Products]).await?;
     let skus = Bind::Texts(skus.iter().map(|sku| sku.0.clone()).collect());
     let conditions = Conditions::default().and("sku = any(?)", Some(skus));
     let rows: Vec<Product> = sql::select(pool, &Product::TABLE, &conditions).await?;
     Ok(rows.into_iter().map(|product| (product.sku.clone(), product)).collect())
+}
+
+/// A product as a fold of the past has it.
+pub(crate) async fn of_the_past(reads: &Reads, fold: &AsOf) -> Result<Option<Product>, Failure> {
+    Ok(sql::of_json(reads.control(), &Product::TABLE, &fold.rows("products")).await?.pop())
 }

@@ -19,32 +19,36 @@ impl ProjectionsQuery {
     /// The read models, live ones and those being built, by name: which part of the log each has folded in.
     #[graphql(complexity = "list_cost(10, child_complexity)")]
     async fn projections(&self, ctx: &Context<'_>) -> Result<Vec<Projection>, Failure> {
-        let log = ctx.data_unchecked::<Arc<dyn LogHead>>();
-        // The end of the log is read first: a projector that moves meanwhile is then ahead of it, not falsely behind.
-        let head = log.head().await.map_err(|error| Failure::internal(&*error))?;
-        let sql = "select name, version, state, error is not null, commit_position, prepare_position, \
-                   greatest(extract(epoch from clock_timestamp() - moved_at), 0)::float8, \
-                   (select count(*) from control.parked p where p.name = g.name and p.generation = g.generation) \
-                   from control.generations g where state <> 'retired' order by name collate \"C\", generation";
-        let rows: Vec<Row> = sqlx::query_as(sql).fetch_all(ctx.data_unchecked::<Arc<Reads>>().control()).await?;
-        let projection = |(name, version, state, stopped, commit, prepare, age, parked): Row| {
-            let position = own_writes::position(commit, prepare);
-            Projection {
-                name,
-                version,
-                position,
-                head_position: head,
-                lag_seconds: if position < head { age } else { 0.0 },
-                state: match (stopped, &*state) {
-                    (true, _) => ProjectionState::Stopped,
-                    (false, "live") => ProjectionState::Live,
-                    (false, _) => ProjectionState::Building,
-                },
-                parked: Long(parked),
-            }
-        };
-        Ok(rows.into_iter().map(projection).collect())
+        load(&**ctx.data_unchecked::<Arc<dyn LogHead>>(), ctx.data_unchecked::<Arc<Reads>>()).await
     }
+}
+
+/// The read models, live ones and those being built, by name.
+pub(crate) async fn load(log: &dyn LogHead, reads: &Reads) -> Result<Vec<Projection>, Failure> {
+    // The end of the log is read first: a projector that moves meanwhile is then ahead of it, not falsely behind.
+    let head = log.head().await.map_err(|error| Failure::internal(&*error))?;
+    let sql = "select name, version, state, error is not null, commit_position, prepare_position, \
+               greatest(extract(epoch from clock_timestamp() - moved_at), 0)::float8, \
+               (select count(*) from control.parked p where p.name = g.name and p.generation = g.generation) \
+               from control.generations g where state <> 'retired' order by name collate \"C\", generation";
+    let rows: Vec<Row> = sqlx::query_as(sql).fetch_all(reads.control()).await?;
+    let projection = |(name, version, state, stopped, commit, prepare, age, parked): Row| {
+        let position = own_writes::position(commit, prepare);
+        Projection {
+            name,
+            version,
+            position,
+            head_position: head,
+            lag_seconds: if position < head { age } else { 0.0 },
+            state: match (stopped, &*state) {
+                (true, _) => ProjectionState::Stopped,
+                (false, "live") => ProjectionState::Live,
+                (false, _) => ProjectionState::Building,
+            },
+            parked: Long(parked),
+        }
+    };
+    Ok(rows.into_iter().map(projection).collect())
 }
 
 type Row = (String, i32, String, bool, Option<i64>, Option<i64>, f64, i64);

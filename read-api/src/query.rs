@@ -1,6 +1,6 @@
 //! The schema: the queries of all read models under one root.
 
-use async_graphql::{EmptyMutation, EmptySubscription, MergedObject, SchemaBuilder};
+use async_graphql::{EmptyMutation, MergedObject, SchemaBuilder};
 
 use crate::checkouts::CheckoutsQuery;
 use crate::customers::CustomersQuery;
@@ -11,6 +11,8 @@ use crate::orders::OrdersQuery;
 use crate::products::ProductsQuery;
 use crate::projections::ProjectionsQuery;
 use crate::sales::SalesQuery;
+use crate::subscriptions::SubscriptionRoot;
+use crate::time_travel::TimeTravelQuery;
 
 /// What can be read. Everything here comes from read models, which follow the log of events by a few milliseconds:
 /// every answer says in extensions.asOf how far they had come before the data was read, so that is the least the data
@@ -25,13 +27,14 @@ pub(crate) struct Query(
     CustomersQuery,
     SalesQuery,
     ProjectionsQuery,
+    TimeTravelQuery,
 );
 
-pub(crate) type Schema = async_graphql::Schema<Query, EmptyMutation, EmptySubscription>;
+pub(crate) type Schema = async_graphql::Schema<Query, EmptyMutation, SubscriptionRoot>;
 
 /// The schema, still without the data that its resolvers want.
-pub(crate) fn schema() -> SchemaBuilder<Query, EmptyMutation, EmptySubscription> {
-    Schema::build(Query::default(), EmptyMutation, EmptySubscription)
+pub(crate) fn schema() -> SchemaBuilder<Query, EmptyMutation, SubscriptionRoot> {
+    Schema::build(Query::default(), EmptyMutation, SubscriptionRoot)
         .limit_complexity(limits::COMPLEXITY)
         .limit_recursive_depth(limits::LEVELS + 1)
 }

@@ -25,13 +25,7 @@ impl SalesQuery {
         #[graphql(desc = "The first day that counts; from the beginning by default.")] from: Option<Date>,
         #[graphql(desc = "The first day that no longer counts; to the end by default.")] to: Option<Date>,
     ) -> Result<SalesSummary, Failure> {
-        let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::SalesDaily]).await?;
-        let sql = "select coalesce(sum(orders), 0)::bigint, coalesce(sum(lines), 0)::bigint, \
-                   coalesce(sum(units), 0)::bigint, coalesce(sum(revenue_minor), 0)::bigint from read.sales_daily \
-                   where currency = $1 and ($2::date is null or day >= $2) and ($3::date is null or day < $3)";
-        let query = sqlx::query_as(sql).bind(&currency).bind(from).bind(to);
-        let (orders, lines, units, revenue): (Long, Long, Long, i64) = query.fetch_one(pool).await?;
-        Ok(SalesSummary { orders, lines, units, revenue: Money::new(revenue, &currency) })
+        summary(ctx.data_unchecked::<Arc<Reads>>(), &currency, from, to).await
     }
 
     /// What was sold in a currency, by day, month or country, in the order of the keys. What nothing was sold for is left
@@ -75,8 +69,24 @@ impl SalesQuery {
     }
 }
 
+/// What was sold in a currency from one day up to another.
+pub(crate) async fn summary(
+    reads: &Reads,
+    currency: &Currency,
+    from: Option<Date>,
+    to: Option<Date>,
+) -> Result<SalesSummary, Failure> {
+    let pool = reads.of(&[ReadModel::SalesDaily]).await?;
+    let sql = "select coalesce(sum(orders), 0)::bigint, coalesce(sum(lines), 0)::bigint, \
+               coalesce(sum(units), 0)::bigint, coalesce(sum(revenue_minor), 0)::bigint from read.sales_daily \
+               where currency = $1 and ($2::date is null or day >= $2) and ($3::date is null or day < $3)";
+    let query = sqlx::query_as(sql).bind(currency).bind(from).bind(to);
+    let (orders, lines, units, revenue): (Long, Long, Long, i64) = query.fetch_one(pool).await?;
+    Ok(SalesSummary { orders, lines, units, revenue: Money::new(revenue, currency) })
+}
+
 /// What was sold, summed up.
-#[derive(Debug, Clone, SimpleObject)]
+#[derive(Debug, Clone, PartialEq, SimpleObject)]
 pub(crate) struct SalesSummary {
     /// How many orders.
     orders: Long,

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{FromRow, Postgres, QueryBuilder};
 
+use crate::error::Failure;
+
 /// The rows that a list is made of.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Table {
@@ -68,13 +70,55 @@ pub(crate) struct Key {
 
 /// What the rows must fulfil, all of it.
 #[derive(Debug, Clone, Default, Serialize)]
-pub(crate) struct Conditions(Vec<(&'static str, Bind)>);
+pub(crate) struct Conditions(Vec<Condition>);
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+enum Condition {
+    /// SQL in which a `?` stands for the value.
+    Is(&'static str, Bind),
+    /// At least one of these.
+    Any { any: Vec<Conditions> },
+    /// Not all of these.
+    Not { not: Conditions },
+}
+
+/// How many conditions a filter has at most, the filters within it included.
+const MOST_CONDITIONS: usize = 100;
 
 impl Conditions {
     /// Adds a condition in which a `?` stands for the value; without a value there is no condition.
     pub(crate) fn and(mut self, sql: &'static str, value: Option<Bind>) -> Self {
-        self.0.extend(value.map(|value| (sql, value)));
+        self.0.extend(value.map(|value| Condition::Is(sql, value)));
         self
+    }
+
+    /// Adds what other filters say: all of `and`, at least one of `or`, and not `not`.
+    pub(crate) fn combined(mut self, and: Option<Vec<Self>>, or: Option<Vec<Self>>, not: Option<Self>) -> Self {
+        self.0.extend(and.into_iter().flatten().flat_map(|conditions| conditions.0));
+        self.0.extend(or.map(|any| Condition::Any { any }));
+        self.0.extend(not.map(|not| Condition::Not { not }));
+        self
+    }
+
+    /// Refuses more than a statement should have.
+    pub(crate) fn bounded(self) -> Result<Self, Failure> {
+        match self.count() {
+            0..=MOST_CONDITIONS => Ok(self),
+            count => Err(Failure::bad_input(format!(
+                "The filter has {count} conditions, those within it included; {MOST_CONDITIONS} are the most."
+            ))),
+        }
+    }
+
+    fn count(&self) -> usize {
+        let count = |condition: &Condition| match condition {
+            Condition::Is(..) => 1,
+            // Each counts, though it says nothing.
+            Condition::Any { any } => 1 + any.iter().map(|one| 1 + one.count()).sum::<usize>(),
+            Condition::Not { not } => 1 + not.count(),
+        };
+        self.0.iter().map(count).sum()
     }
 }
 
@@ -138,6 +182,14 @@ pub(crate) async fn page_of_each<R: Row>(
     Ok(in_order(sql.build_query_as().fetch_all(pool).await?, window))
 }
 
+/// Rows that are not in the table, but are given as JSON with its columns.
+pub(crate) async fn of_json<R: Row>(pool: &PgPool, table: &Table, rows: &serde_json::Value) -> sqlx::Result<Vec<R>> {
+    let mut sql = QueryBuilder::new("select ");
+    sql.push(table.columns).push(" from jsonb_populate_recordset(null::").push(table.name).push(", ");
+    sql.push_bind(rows.clone()).push(")");
+    sql.build_query_as().fetch_all(pool).await
+}
+
 /// How many rows fulfil the conditions.
 pub(crate) async fn count(pool: &PgPool, table: &Table, conditions: &Conditions) -> sqlx::Result<i64> {
     let mut sql = QueryBuilder::new("select count(*) from ");
@@ -151,12 +203,38 @@ pub(crate) trait Row: for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 impl<R: for<'r> FromRow<'r, PgRow> + Send + Unpin> Row for R {}
 
 fn push_conditions(sql: &mut QueryBuilder<Postgres>, conditions: &Conditions) {
-    sql.push(" where true");
-    for (condition, value) in &conditions.0 {
-        let (before, after) = condition.split_once('?').unwrap_or((condition, ""));
-        sql.push(" and ").push(before);
-        push_value(sql, value);
-        sql.push(after);
+    sql.push(" where ");
+    push_all(sql, conditions);
+}
+
+/// All of the conditions, as one that needs no brackets beside an `and`.
+fn push_all(sql: &mut QueryBuilder<Postgres>, conditions: &Conditions) {
+    sql.push("true");
+    for condition in &conditions.0 {
+        sql.push(" and ");
+        match condition {
+            Condition::Is(condition, value) => {
+                let (before, after) = condition.split_once('?').unwrap_or((condition, ""));
+                sql.push(before);
+                push_value(sql, value);
+                sql.push(after);
+            }
+            Condition::Any { any } => {
+                sql.push("(false");
+                for one in any {
+                    sql.push(" or (");
+                    push_all(sql, one);
+                    sql.push(")");
+                }
+                sql.push(")");
+            }
+            // What is neither true nor false, for a column is null, is not true.
+            Condition::Not { not } => {
+                sql.push("(");
+                push_all(sql, not);
+                sql.push(") is not true");
+            }
+        }
     }
 }
 

@@ -92,8 +92,12 @@ pub(crate) enum Command {
     /// Print a schema that clients build on.
     Schema {
         /// Which one.
-        #[arg(value_name = "SCHEMA")]
+        #[arg(value_name = "SCHEMA", default_value = "sdl")]
         schema: Schema,
+        /// Instead of printing it, hold the GraphQL schema against an older one, and name what has changed since that breaks
+        /// clients. Exit code 4 says that something does.
+        #[arg(long, value_name = "OLD.graphql")]
+        check: Option<PathBuf>,
     },
     /// Bring in the data of a small made-up shop. Doing so again changes nothing.
     Demo,

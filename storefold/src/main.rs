@@ -9,11 +9,13 @@ mod copy_log;
 mod data_dir;
 mod demo;
 mod export;
+mod history;
 mod import;
 mod inspect;
 mod logs;
 mod postgres;
 mod rebuild;
+mod schema;
 mod serve;
 mod server;
 mod shop;
@@ -30,7 +32,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tokio::sync::watch;
 
-use cli::{Cli, Command, Schema};
+use cli::{Cli, Command};
 use config::{Config, Environment};
 use postgres::PrivatePostgres;
 use shop::Shop;
@@ -84,7 +86,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::CopyLog(wanted) => copy_log::run(&config, &wanted, signals::stop()?).await?,
         Command::CheckStore(wanted) => return check_store::run(&config, &wanted).await,
         Command::Config => print(&config.to_toml())?,
-        Command::Schema { schema } => print(&text_of(schema)?)?,
+        Command::Schema { schema, check: Some(old) } => return schema::check(schema, &old),
+        Command::Schema { schema, check: None } => print(&schema::text_of(schema)?)?,
         Command::Postgres { throw_away } => run_postgres(&config, throw_away).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -192,19 +195,6 @@ async fn bring_demo(shop: &Shop) -> anyhow::Result<()> {
     ended.send_replace(true);
     while projectors.join_next().await.is_some() {}
     brought.and(folded.map(drop))
-}
-
-fn text_of(schema: Schema) -> anyhow::Result<String> {
-    Ok(match schema {
-        Schema::Sdl => read_api::sdl(),
-        Schema::Openapi => {
-            format!(
-                "{}\n",
-                serde_json::to_string_pretty(&write_side::http::openapi::document(&write_side::registry()))?
-            )
-        }
-        Schema::EventsLock => format!("{:#}\n", domain::schemas::events_lock()),
-    })
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use write_side::http::Problem;
 
 use crate::config::{Config, Role};
+use crate::history::Past;
 use crate::shop::{Head, Shop};
 use crate::trade::{self, Counter};
 use crate::{cli, demo, server, signals};
@@ -48,7 +49,7 @@ async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch:
         router = router.merge(counter.router());
     }
     if plays(Role::Read) {
-        router = router.merge(read_api(config, shop)?);
+        router = router.merge(read_api(config, shop, &stop)?);
     }
     if !plays(Role::Write) {
         router =
@@ -114,12 +115,14 @@ fn is_local(host: &str) -> bool {
 }
 
 /// GraphQL, woken by the projectors of this process when it has any.
-fn read_api(config: &Config, shop: &Shop) -> anyhow::Result<Router> {
+fn read_api(config: &Config, shop: &Shop, stop: &watch::Receiver<bool>) -> anyhow::Result<Router> {
     let key = read_api::CursorKey::new(config.cursor_key()?.expose_secret().as_bytes());
     let mut api = read_api::Config::new(shop.read_pool.clone(), key, std::sync::Arc::new(Head(shop.store.clone())));
     if config.roles.contains(Role::Project) {
         api.wake = Some(shop.projections.moved.subscribe());
     }
+    api.history = Some(std::sync::Arc::new(Past(shop.store.clone())));
+    api.stop = Some(stop.clone());
     Ok(read_api::router(api))
 }
 

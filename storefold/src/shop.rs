@@ -1,5 +1,6 @@
 //! The composition root: what a process works with, opened once and closed in order.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::task::JoinSet;
 use write_side::{Executor, Registry, process, registry};
 
 use crate::config::Config;
+use crate::history;
 use crate::logs::{self, Database};
 
 /// How often it is looked whether there is something in a new log, at most.
@@ -179,5 +181,15 @@ impl read_api::LogHead for Head {
     async fn events_between(&self, from: Option<read_api::Position>, to: Option<read_api::Position>) -> Option<u64> {
         let position = |read_api::Position { commit, prepare }| event_store::Position { commit, prepare };
         self.0.events_between(from.map(position), to.map(position))
+    }
+
+    async fn keys_between(
+        &self,
+        read_model: &str,
+        from: Option<read_api::Position>,
+        to: read_api::Position,
+        most: usize,
+    ) -> Result<Option<BTreeSet<String>>, read_api::LogError> {
+        history::keys_between(&*self.0, read_model, from, to, most).await
     }
 }

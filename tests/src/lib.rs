@@ -12,6 +12,7 @@ mod docs;
 mod executors;
 mod export;
 mod failover;
+mod graphql;
 mod history;
 mod house;
 mod import;

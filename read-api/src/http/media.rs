@@ -11,6 +11,8 @@ pub(super) enum Media {
     GraphQl,
     Json,
     Html,
+    /// A stream of answers.
+    Events,
 }
 
 impl Media {
@@ -27,7 +29,7 @@ impl Media {
             _ => Err(Problem::new(
                 406,
                 "not-acceptable",
-                "Accept application/graphql-response+json or application/json.",
+                "Accept application/graphql-response+json, application/json, or text/event-stream.",
             )),
         }
     }
@@ -37,6 +39,7 @@ impl Media {
             Self::GraphQl => ("application", "graphql-response+json"),
             Self::Json => ("application", "json"),
             Self::Html => ("text", "html"),
+            Self::Events => ("text", "event-stream"),
         }
     }
 
@@ -45,6 +48,7 @@ impl Media {
             Self::GraphQl => "application/graphql-response+json; charset=utf-8",
             Self::Json => "application/json; charset=utf-8",
             Self::Html => "text/html; charset=utf-8",
+            Self::Events => "text/event-stream",
         }
     }
 

@@ -27,6 +27,10 @@ impl Problem {
         Self::new(405, "method-not-allowed", detail).allow("GET, POST")
     }
 
+    pub(super) fn too_many_connections() -> Self {
+        Self::new(503, "too-many-connections", "As many clients follow something as may. Try again later.")
+    }
+
     pub(super) fn allow(mut self, methods: &'static str) -> Self {
         self.allow = Some(methods);
         self

@@ -7,6 +7,7 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::problem::Problem;
 use crate::own_writes::Demand;
@@ -21,22 +22,25 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The parameters of a request.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) query: String,
+    /// The text of the document; `None` when it is sent by its hash alone.
+    pub(super) query: Option<String>,
+    /// The hash of the document.
+    pub(super) hash: Option<String>,
     pub(super) operation_name: Option<String>,
     pub(super) variables: Variables,
 }
 
 impl Request {
+    /// Reads a request that was sent as JSON.
     pub(super) fn parse(body: &[u8]) -> Result<Self, Problem> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Body {
             query: Option<String>,
             operation_name: Option<String>,
-            variables: Option<serde_json::Map<String, serde_json::Value>>,
-            // Whatever stands in them, they are an object.
-            #[serde(rename = "extensions")]
-            _extensions: Option<serde_json::Map<String, serde_json::Value>>,
+            variables: Option<Map<String, Value>>,
+            extensions: Option<Map<String, Value>>,
+            document_id: Option<String>,
         }
         let raw: &RawValue = serde_json::from_slice(body).map_err(|_| Problem::bad_request("The body is not JSON."))?;
         if raw.get().starts_with('[') {
@@ -44,17 +48,36 @@ impl Request {
         }
         let body: Body = serde_json::from_str(raw.get())
             .map_err(|error| Problem::bad_request(format!("The body is not a GraphQL request: {error}.")))?;
-        Self::new(body.query, body.operation_name, body.variables)
+        Self::new(body.query, body.document_id, body.operation_name, body.variables, body.extensions)
     }
 
     fn new(
         query: Option<String>,
+        document_id: Option<String>,
         operation_name: Option<String>,
-        variables: Option<serde_json::Map<String, serde_json::Value>>,
+        variables: Option<Map<String, Value>>,
+        extensions: Option<Map<String, Value>>,
     ) -> Result<Self, Problem> {
-        let query = query.ok_or_else(|| Problem::bad_request("The parameter query is missing."))?;
-        let variables = Variables::from_json(serde_json::Value::Object(variables.unwrap_or_default()));
-        Ok(Self { query, operation_name: operation_name.filter(|name| !name.is_empty()), variables })
+        let hash = match document_id {
+            Some(id) => Some(id),
+            None => persisted(extensions.as_ref())?,
+        };
+        if query.is_none() && hash.is_none() {
+            return Err(Problem::bad_request("The parameter query is missing."));
+        }
+        let variables = Variables::from_json(Value::Object(variables.unwrap_or_default()));
+        Ok(Self { query, hash, operation_name: operation_name.filter(|name| !name.is_empty()), variables })
+    }
+}
+
+/// The hash of a document in the extension `persistedQuery`, as clients send it that try whether the hash is enough.
+fn persisted(extensions: Option<&Map<String, Value>>) -> Result<Option<String>, Problem> {
+    match extensions.and_then(|extensions| extensions.get("persistedQuery")) {
+        None | Some(Value::Null) => Ok(None),
+        Some(persisted) => match (&persisted["version"], &persisted["sha256Hash"]) {
+            (Value::Number(version), Value::String(hash)) if version.as_i64() == Some(1) => Ok(Some(hash.clone())),
+            _ => Err(Problem::bad_request("The extension persistedQuery has a version, which is 1, and a sha256Hash.")),
+        },
     }
 }
 
@@ -66,6 +89,7 @@ pub(super) struct Parameters {
     operation_name: Option<String>,
     variables: Option<String>,
     extensions: Option<String>,
+    document_id: Option<String>,
 }
 
 impl Parameters {
@@ -76,8 +100,8 @@ impl Parameters {
                 .map_err(|_| Problem::bad_request(format!("The parameter {name} is not a JSON object."))),
         };
         let variables = object("variables", self.variables)?;
-        object("extensions", self.extensions)?;
-        Request::new(self.query, self.operation_name, variables)
+        let extensions = object("extensions", self.extensions)?;
+        Request::new(self.query, self.document_id, self.operation_name, variables, extensions)
     }
 }
 
@@ -97,6 +121,9 @@ pub(super) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
     }
     Ok(())
 }
+
+/// What a client asks of an answer that says nothing of it.
+pub(super) const NO_DEMAND: Demand = Demand { after: None, wait: DEFAULT_WAIT, allow_stale: false };
 
 pub(super) fn demand(headers: &HeaderMap) -> Result<Demand, Problem> {
     let text = |name: &str| match headers.get(name).map(HeaderValue::to_str) {

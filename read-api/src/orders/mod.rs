@@ -20,9 +20,10 @@ use crate::orders::payment::{Payment, PaymentColumns};
 use crate::orders::shipment::{Shipment, ShipmentColumns};
 use crate::orders::timeline::TimelineEntry;
 use crate::own_writes::{ReadModel, Reads};
+use crate::position::AsOf;
 use crate::products::{self, Product};
 use crate::scalars::{Currency, DateTime, Long, Sku, Uuid};
-use crate::sql::{self, Bind, Conditions, Key, Sort, Table};
+use crate::sql::{self, Bind, Conditions, Key, Sort, Table, Window};
 
 /// The orders of a query.
 #[derive(Default)]
@@ -52,7 +53,7 @@ impl OrdersQuery {
         #[graphql(desc = "The size of a page from the end, instead of first.")] last: Option<i32>,
         #[graphql(desc = "The cursor before which the page ends.")] before: Option<String>,
     ) -> Result<List<Order>, Failure> {
-        let conditions = filter.unwrap_or_default().conditions();
+        let conditions = filter.unwrap_or_default().conditions().bounded()?;
         connection::list(ctx, order_by.sort(), conditions, Page { first, after, last, before }).await
     }
 }
@@ -63,7 +64,7 @@ impl OrdersQuery {
 pub(crate) struct Order {
     /// The order's id.
     #[sqlx(rename = "order_id")]
-    id: Uuid,
+    pub(crate) id: Uuid,
     /// The number under which the customer or an older system knows the order.
     reference: Option<String>,
     /// How far the order has come.
@@ -283,12 +284,21 @@ pub(crate) struct OrderFilter {
     total: Option<MoneyRange>,
     /// With a line of this article.
     sku: Option<Sku>,
+    /// That fulfil all of these besides.
+    and: Option<Vec<OrderFilter>>,
+    /// That fulfil at least one of these besides; one of none, nothing does.
+    or: Option<Vec<OrderFilter>>,
+    /// That do not fulfil this.
+    not: Option<Box<OrderFilter>>,
 }
 
 impl OrderFilter {
-    fn conditions(self) -> Conditions {
+    pub(crate) fn conditions(self) -> Conditions {
+        let each = |filters: Vec<Self>| filters.into_iter().map(Self::conditions).collect();
+        let (and, or, not) = (self.and.map(each), self.or.map(each), self.not.map(|not| not.conditions()));
         let placed_at = self.placed_at.unwrap_or_default();
         let conditions = Conditions::default()
+            .combined(and, or, not)
             .and("status = any(?)", self.status.map(|all| Bind::names(all, OrderStatus::name)))
             .and("customer_id = ?", self.customer_id.map(|id| Bind::Uuid(id.0)))
             .and("country = ?", self.country.map(Bind::Text))
@@ -357,12 +367,28 @@ impl OrderSort {
 
 /// The orders of these ids, as far as there are any.
 pub(crate) async fn load(ctx: &Context<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, Order>, Failure> {
-    let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Orders]).await?;
+    let orders = load_those(ctx.data_unchecked::<Arc<Reads>>(), ids, Conditions::default()).await?;
+    Ok(orders.into_iter().map(|order| (order.id, order)).collect())
+}
+
+/// The orders of these ids that fulfil `conditions` besides, in no order.
+pub(crate) async fn load_those(reads: &Reads, ids: &[Uuid], conditions: Conditions) -> Result<Vec<Order>, Failure> {
+    let pool = reads.of(&[ReadModel::Orders]).await?;
     let ids = Bind::Uuids(ids.iter().map(|id| id.0).collect());
-    let conditions = Conditions::default().and("order_id = any(?)", Some(ids));
+    let conditions = conditions.and("order_id = any(?)", Some(ids));
     let mut rows: Vec<Order> = sql::select(pool, &Order::TABLE, &conditions).await?;
     Order::make_siblings(rows.iter_mut().collect());
-    Ok(rows.into_iter().map(|order| (order.id, order)).collect())
+    Ok(rows)
+}
+
+/// The newest orders that fulfil `conditions`, at most so many.
+pub(crate) async fn load_newest(reads: &Reads, conditions: &Conditions, most: i32) -> Result<Vec<Order>, Failure> {
+    let pool = reads.of(&[ReadModel::Orders]).await?;
+    let window = Window { after: None, before: None, backward: false, rows: i64::from(most) };
+    let sort = OrderSort::PlacedAtDesc.sort();
+    let mut rows: Vec<Order> = sql::page(pool, &Order::TABLE, &sort, conditions, &window).await?;
+    Order::make_siblings(rows.iter_mut().collect());
+    Ok(rows)
 }
 
 async fn load_lines(
@@ -373,10 +399,34 @@ async fn load_lines(
     let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Orders]).await?;
     let sql = "select order_id, line_no, sku, quantity, unit_price_minor from read.order_lines \
                where order_id = any($1) order by order_id, line_no";
-    let rows: Vec<(Uuid, i32, Sku, Long, i64)> = sqlx::query_as(sql).bind(orders).fetch_all(pool).await?;
+    let rows = sqlx::query_as(sql).bind(orders).fetch_all(pool).await?;
+    Ok(lines(rows, currencies))
+}
+
+/// A line as its table has it: the order, the number, the article, the quantity and the price.
+type LineRow = (Uuid, i32, Sku, Long, i64);
+
+fn lines(rows: Vec<LineRow>, currencies: &HashMap<Uuid, Currency>) -> HashMap<Uuid, Vec<OrderLine>> {
     let products = Arc::new(Batch::new(rows.iter().map(|(_, _, sku, _, _)| sku.clone())));
-    Ok(grouped(rows.into_iter().filter_map(|(order, line_no, sku, quantity, unit_price_minor)| {
+    grouped(rows.into_iter().filter_map(|(order, line_no, sku, quantity, unit_price_minor)| {
         let currency = currencies.get(&order)?.clone();
         Some((order, OrderLine { line_no, sku, quantity, unit_price_minor, currency, products: products.clone() }))
-    })))
+    }))
+}
+
+/// An order as a fold of the past has it. Postgres itself reads the rows as those of its tables.
+pub(crate) async fn of_the_past(reads: &Reads, fold: &AsOf) -> Result<Option<Order>, Failure> {
+    let pool = reads.control();
+    let Some(mut order) = sql::of_json::<Order>(pool, &Order::TABLE, &fold.rows("orders")).await?.pop() else {
+        return Ok(None);
+    };
+    let sql = "select order_id, line_no, sku, quantity, unit_price_minor \
+               from jsonb_populate_recordset(null::read.order_lines, $1) order by line_no";
+    let rows: Vec<LineRow> = sqlx::query_as(sql).bind(fold.rows("order_lines")).fetch_all(pool).await?;
+    Order::make_siblings(vec![&mut order]);
+    if let Some(siblings) = Arc::get_mut(&mut order.siblings) {
+        siblings.lines = Batch::of(lines(rows, &siblings.currencies));
+        siblings.timelines = Batch::of(timeline::of_the_past(pool, &fold.rows("order_timeline")).await?);
+    }
+    Ok(Some(order))
 }

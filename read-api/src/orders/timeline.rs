@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::{Context, Enum, SimpleObject};
+use serde_json::Value;
+use sqlx::PgPool;
 
 use crate::batch::grouped;
 use crate::error::Failure;
@@ -86,7 +88,19 @@ pub(super) async fn load(ctx: &Context<'_>, orders: &[Uuid]) -> Result<HashMap<U
     let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Orders]).await?;
     let sql = "select order_id, at, what, detail from read.order_timeline \
                where order_id = any($1) order by order_id, entry_no";
-    let rows: Vec<(Uuid, DateTime, TimelineEvent, Option<String>)> =
-        sqlx::query_as(sql).bind(orders).fetch_all(pool).await?;
-    Ok(grouped(rows.into_iter().map(|(order, at, what, detail)| (order, TimelineEntry { at, what, detail }))))
+    Ok(entries(sqlx::query_as(sql).bind(orders).fetch_all(pool).await?))
+}
+
+/// The timeline of an order as a fold of the past has it.
+pub(super) async fn of_the_past(pool: &PgPool, rows: &Value) -> Result<HashMap<Uuid, Vec<TimelineEntry>>, Failure> {
+    let sql = "select order_id, at, what, detail from jsonb_populate_recordset(null::read.order_timeline, $1) \
+               order by entry_no";
+    Ok(entries(sqlx::query_as(sql).bind(rows).fetch_all(pool).await?))
+}
+
+/// An entry as its table has it: the order, the time, what happened, and what else there is to say.
+type Row = (Uuid, DateTime, TimelineEvent, Option<String>);
+
+fn entries(rows: Vec<Row>) -> HashMap<Uuid, Vec<TimelineEntry>> {
+    grouped(rows.into_iter().map(|(order, at, what, detail)| (order, TimelineEntry { at, what, detail })))
 }

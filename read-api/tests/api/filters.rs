@@ -57,6 +57,59 @@ async fn orders_are_filtered() {
 }
 
 #[tokio::test]
+async fn filters_combine() {
+    let shop = large_shop().await;
+    shop.sql("update read.orders set reference = total_minor::text where total_minor > 300").await;
+    let fields = "id reference status country total { minor }";
+    let check =
+        async |filter: &str, expected: &dyn Fn(&Value) -> bool| check(&shop, "orders", fields, filter, expected).await;
+    let is = |row: &Value, status: &str, country: &str| row["status"] == status && row["country"] == country;
+    check("{ or: [{ status: [PLACED], country: \"EIRE\" }, { status: [CANCELLED], country: \"France\" }] }", &|row| {
+        is(row, "PLACED", "EIRE") || is(row, "CANCELLED", "France")
+    })
+    .await;
+    // A row without a reference has not that one.
+    check("{ not: { reference: \"400\" } }", &|row| row["reference"] != "400").await;
+    check(
+        "{ and: [{ status: [PLACED, CONFIRMED] }, { status: [CONFIRMED, CANCELLED] }], country: \"EIRE\" }",
+        &|row| is(row, "CONFIRMED", "EIRE"),
+    )
+    .await;
+    check("{ not: { or: [{ status: [PLACED] }, { not: { country: \"EIRE\" } }] } }", &|row| {
+        row["status"] != "PLACED" && row["country"] == "EIRE"
+    })
+    .await;
+    assert!(rows(&shop, "orders", "id", "filter: { or: [] }").await.is_empty());
+    assert!(rows(&shop, "orders", "id", "filter: { not: {} }").await.is_empty());
+    assert_eq!(rows(&shop, "orders", "id", "first: 200, filter: { or: [{}], and: [{}] }").await.len(), 61);
+
+    for (field, filter) in [
+        ("products", "{ or: [{ status: [LISTED] }, { namePrefix: \"z\" }] }"),
+        ("customers", "{ not: { status: [OPEN] }, and: [{ namePrefix: \"customer 1\" }] }"),
+        ("checkouts", "{ or: [{ state: [PARKED] }, { step: [DONE] }] }"),
+        ("ledger", "{ not: { account: [CASH] } }"),
+    ] {
+        let all = shop.data(&format!("{{ {field} {{ totalCount }} }}")).await[field]["totalCount"].as_i64().unwrap();
+        let some = shop.data(&format!("{{ {field}(filter: {filter}) {{ totalCount }} }}")).await;
+        assert!((1..all).contains(&some[field]["totalCount"].as_i64().unwrap()), "{field} {filter} {some}");
+    }
+
+    // A cursor of one combination is none of another.
+    let page = |filter: &str, after: &str| {
+        format!("{{ orders(first: 1, filter: {filter}{after}) {{ pageInfo {{ endCursor }} }} }}")
+    };
+    let data = shop.data(&page("{ or: [{ country: \"EIRE\" }] }", "")).await;
+    let after = format!(", after: {}", data["orders"]["pageInfo"]["endCursor"]);
+    shop.data(&page("{ or: [{ country: \"EIRE\" }] }", &after)).await;
+    for other in ["{ country: \"EIRE\" }", "{ not: { country: \"EIRE\" } }", "{ or: [{ not: { country: \"EIRE\" } }] }"]
+    {
+        assert_eq!(shop.ask(&page(other, &after)).await.codes(), ["BAD_CURSOR"], "{other}");
+    }
+    let many = format!("{{ or: [{}] }}", "{ country: \"EIRE\" }".repeat(60));
+    assert_eq!(shop.ask(&page(&many, "")).await.codes(), ["BAD_USER_INPUT"]);
+}
+
+#[tokio::test]
 async fn products_are_filtered() {
     let shop = large_shop().await;
     shop.sql("update read.products set name = '100% Wool_' where sku = 'SKU60'").await;

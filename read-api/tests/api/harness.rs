@@ -1,5 +1,6 @@
 //! A shop's read models in a database of their own, with the API in front of them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -35,9 +36,9 @@ pub(crate) struct Shop {
     database: String,
 }
 
-/// The end of a log in which every position holds one event.
+/// The end of a log in which every position holds one event, and what its events are about.
 #[derive(Default)]
-pub(crate) struct Head(pub(crate) Mutex<Option<Position>>);
+pub(crate) struct Head(pub(crate) Mutex<Option<Position>>, pub(crate) Mutex<Vec<(u64, String)>>);
 
 #[async_trait]
 impl LogHead for Head {
@@ -47,6 +48,19 @@ impl LogHead for Head {
 
     async fn events_between(&self, from: Option<Position>, to: Option<Position>) -> Option<u64> {
         Some(to?.commit - from.map_or(0, |from| from.commit))
+    }
+
+    async fn keys_between(
+        &self,
+        _: &str,
+        from: Option<Position>,
+        to: Position,
+        most: usize,
+    ) -> Result<Option<BTreeSet<String>>, LogError> {
+        let within = |position: u64| from.is_none_or(|from| position > from.commit) && position <= to.commit;
+        let events = self.1.lock().unwrap();
+        let keys: BTreeSet<_> = events.iter().filter(|(at, _)| within(*at)).map(|(_, key)| key.clone()).collect();
+        Ok(Some(keys).filter(|keys| keys.len() <= most))
     }
 }
 

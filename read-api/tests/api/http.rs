@@ -108,7 +108,7 @@ async fn the_status_says_what_became_of_a_request() {
             "GRAPHQL_VALIDATION_FAILED",
         ),
         (json!({ "query": "mutation { __typename }" }), 422, "GRAPHQL_VALIDATION_FAILED"),
-        (json!({ "query": "subscription { __typename }" }), 422, "OPERATION_RESOLUTION_FAILURE"),
+        (json!({ "query": "subscription { __typename }" }), 422, "SUBSCRIPTIONS_NOT_SUPPORTED"),
         (json!({ "query": "query A { __typename } query B { __typename }" }), 422, "OPERATION_RESOLUTION_FAILURE"),
         (json!({ "query": "query A { __typename }", "operationName": "B" }), 422, "OPERATION_RESOLUTION_FAILURE"),
     ] {

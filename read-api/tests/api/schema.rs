@@ -60,6 +60,14 @@ async fn everything_is_described() {
     assert_eq!(bare, [""; 0]);
 }
 
+/// What clients are made for, and what the next release is held against.
+#[test]
+fn the_committed_schema_is_the_current_one() {
+    let committed = include_str!("../../schema.graphql");
+    assert!(committed == read_api::sdl(), "write it anew: storefold schema sdl > read-api/schema.graphql");
+    assert_eq!(read_api::breaking_changes(committed, &read_api::sdl()).unwrap(), [""; 0]);
+}
+
 #[test]
 fn the_sdl_needs_no_database() {
     let sdl = read_api::sdl();
@@ -74,6 +82,8 @@ fn the_sdl_needs_no_database() {
         "type LedgerEntryConnection {",
         "type LowStockConnection {",
         "  ledgerBalances(",
+        "type Subscription {",
+        "input OrderMoment @oneOf {",
     ] {
         assert!(sdl.contains(line), "{line} is not in\n{sdl}");
     }

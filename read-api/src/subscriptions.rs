@@ -1,0 +1,296 @@
+//! Subscriptions: what queries show, sent again whenever it has changed.
+//!
+//! Each sends what is there first. Whoever was cut off gives the position of the last message as `after`; nothing that
+//! happened meanwhile is lost, though states in between may be.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_graphql::{Context, Enum, SimpleObject, Subscription};
+use futures::FutureExt as _;
+use futures::stream::{self, BoxStream, StreamExt as _};
+
+use crate::connection::{DEFAULT_PAGE, LARGEST_PAGE, list_cost, page_size};
+use crate::error::Failure;
+use crate::feed::{Change, Feed, Interest, Seen, Stop, Subscriber};
+use crate::orders::{self, Order, OrderFilter};
+use crate::own_writes::{ReadModel, Reads};
+use crate::position::{LogHead, Position};
+use crate::products::{self, Product};
+use crate::projections::{self, Projection};
+use crate::sales::{self, SalesSummary};
+use crate::scalars::{Currency, Date, Sku, Uuid};
+use crate::sql::Conditions;
+
+/// How far apart messages are at least that everything in the shop changes.
+const PACE: Duration = Duration::from_millis(250);
+
+/// The subscriptions.
+#[derive(Default)]
+pub(crate) struct SubscriptionRoot;
+
+/// What can be followed. Every subscription sends what is there first, and then what has changed, when the read model that
+/// it shows has committed it. A client that reads slowly is sent the newest state only; states in between may be left out,
+/// and the last one never is. Every message says asOf which position it is: everything up to there is in it. A client that
+/// was cut off gives that position as after, and misses nothing.
+#[Subscription(name = "Subscription")]
+impl SubscriptionRoot {
+    /// An order, whenever something happened to it, its payment, its shipment or its checkout.
+    #[graphql(complexity = "1 + child_complexity")]
+    async fn order_changed(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The order's id.")] id: Uuid,
+        #[graphql(desc = "Begin once the read model has folded this position, such as that of a command.")]
+        after: Option<Position>,
+    ) -> BoxStream<'static, Result<OrderChanged, Failure>> {
+        let interest = Interest::Key(ReadModel::Orders, id.0.to_string());
+        follow(ctx, interest, ReadModel::Orders, after, move |told| async move {
+            let order = orders::load_those(&told.reads, &[id], Conditions::default()).await?.pop();
+            Ok(Some(OrderChanged { order, as_of: told.as_of }))
+        })
+    }
+
+    /// Orders of a filter: first the newest of them, or with after those to which something has happened since; and then
+    /// those to which something happens.
+    #[graphql(complexity = "list_cost(LARGEST_PAGE.unsigned_abs() as usize, child_complexity)")]
+    async fn orders_changed(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which orders; all of them by default.")] filter: Option<OrderFilter>,
+        #[graphql(desc = "How many orders a message has that shows what is there, 20 by default and 200 at most.")]
+        first: Option<i32>,
+        #[graphql(desc = "Begin with what has changed since this position, the one of the last message.")]
+        after: Option<Position>,
+    ) -> Result<BoxStream<'static, Result<OrdersChanged, Failure>>, Failure> {
+        let first = page_size("first", first.unwrap_or(DEFAULT_PAGE))?;
+        let conditions = filter.unwrap_or_default().conditions().bounded()?;
+        Ok(follow(ctx, Interest::Keys(ReadModel::Orders), ReadModel::Orders, after, move |told| {
+            orders_message(told, conditions.clone(), first, after).map(|message| message.map(Some))
+        }))
+    }
+
+    /// An article, whenever the catalogue's entry or the stock has changed.
+    #[graphql(complexity = "1 + child_complexity")]
+    async fn stock_changed(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The product's SKU.")] sku: Sku,
+        #[graphql(desc = "Begin once the read model has folded this position, such as that of a command.")]
+        after: Option<Position>,
+    ) -> BoxStream<'static, Result<StockChanged, Failure>> {
+        let interest = Interest::Key(ReadModel::Products, sku.0.clone());
+        follow(ctx, interest, ReadModel::Products, after, move |told| {
+            let sku = sku.clone();
+            async move {
+                let product = products::load_those(&told.reads, std::slice::from_ref(&sku)).await?.remove(&sku);
+                Ok(Some(StockChanged { product, as_of: told.as_of }))
+            }
+        })
+    }
+
+    /// What was sold in a currency, whenever that has changed, at most four times a second.
+    #[graphql(complexity = "1 + child_complexity")]
+    async fn sales_changed(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The currency: amounts in different ones do not add up.")] currency: Currency,
+        #[graphql(desc = "The first day that counts; from the beginning by default.")] from: Option<Date>,
+        #[graphql(desc = "The first day that no longer counts; to the end by default.")] to: Option<Date>,
+        #[graphql(desc = "Begin once the read model has folded this position, such as that of a command.")]
+        after: Option<Position>,
+    ) -> BoxStream<'static, Result<SalesChanged, Failure>> {
+        let last = Arc::new(Mutex::new(None));
+        follow(ctx, Interest::Moves(ReadModel::SalesDaily), ReadModel::SalesDaily, after, move |told| {
+            let (currency, last) = (currency.clone(), last.clone());
+            async move {
+                let sales = sales::summary(&told.reads, &currency, from, to).await?;
+                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                if last.as_ref() == Some(&sales) {
+                    return Ok(None);
+                }
+                *last = Some(sales.clone());
+                Ok(Some(SalesChanged { sales, as_of: told.as_of }))
+            }
+        })
+    }
+
+    /// How far the read models are, whenever one has moved or does something else, at most four times a second.
+    #[graphql(complexity = "list_cost(10, child_complexity)")]
+    async fn projections_changed(&self, ctx: &Context<'_>) -> BoxStream<'static, Result<ProjectionsChanged, Failure>> {
+        let log = ctx.data_unchecked::<Arc<dyn LogHead>>().clone();
+        follow(ctx, Interest::Standings, ReadModel::Orders, None, move |told| {
+            let log = log.clone();
+            async move {
+                let projections = projections::load(&*log, &told.reads).await?;
+                let as_of = told.seen.positions().into_values().min().flatten();
+                Ok(Some(ProjectionsChanged { projections, as_of }))
+            }
+        })
+    }
+}
+
+/// An order as it is now.
+#[derive(Debug, Clone, SimpleObject)]
+pub(crate) struct OrderChanged {
+    /// The order; null while there is none of this id.
+    order: Option<Order>,
+    /// The position up to which everything is in it; null before the first.
+    as_of: Option<Position>,
+}
+
+/// Orders as they are now.
+#[derive(Debug, Clone, SimpleObject)]
+pub(crate) struct OrdersChanged {
+    /// What is in the message.
+    kind: OrdersChangeKind,
+    /// The orders of the filter.
+    orders: Vec<Order>,
+    /// The ids of orders to which something happened and that are not orders of the filter, now or ever: whoever shows one
+    /// of them takes it away.
+    left: Vec<Uuid>,
+    /// The position up to which everything is in it; null before the first.
+    as_of: Option<Position>,
+}
+
+/// What is in a message about orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+pub(crate) enum OrdersChangeKind {
+    /// The newest orders of the filter, as they are.
+    Present,
+    /// The orders to which something has happened.
+    Changed,
+    /// More has changed than a message can tell. It has the newest orders of the filter, as they are; whoever shows others
+    /// has to query them again.
+    Missed,
+}
+
+/// An article as it is now.
+#[derive(Debug, Clone, SimpleObject)]
+pub(crate) struct StockChanged {
+    /// The article; null while there is none of this SKU.
+    product: Option<Product>,
+    /// The position up to which everything is in it; null before the first.
+    as_of: Option<Position>,
+}
+
+/// What was sold until now.
+#[derive(Debug, Clone, SimpleObject)]
+pub(crate) struct SalesChanged {
+    /// The sums.
+    sales: SalesSummary,
+    /// The position up to which everything is in them; null before the first.
+    as_of: Option<Position>,
+}
+
+/// How far the read models are now.
+#[derive(Debug, Clone, SimpleObject)]
+pub(crate) struct ProjectionsChanged {
+    /// The read models, live ones and those being built, by name.
+    projections: Vec<Projection>,
+    /// The position that all live ones have come up to; null before the first.
+    as_of: Option<Position>,
+}
+
+async fn orders_message(
+    told: Told,
+    conditions: Conditions,
+    first: i32,
+    after: Option<Position>,
+) -> Result<OrdersChanged, Failure> {
+    let as_of = told.as_of;
+    let present = async |kind| {
+        let orders = orders::load_newest(&told.reads, &conditions, first).await?;
+        Ok(OrdersChanged { kind, orders, left: Vec::new(), as_of })
+    };
+    let change = match (told.change, after, as_of) {
+        (Some(change), _, _) => change,
+        (None, None, _) => return present(OrdersChangeKind::Present).await,
+        (None, Some(_), None) => Change::Anything,
+        (None, Some(after), Some(to)) => {
+            let changed = told.feed.changed_since(ReadModel::Orders, Some(after), to).await;
+            changed.map_err(|error| Failure::internal(&*error))?
+        }
+    };
+    let Change::Keys(keys) = change else { return present(OrdersChangeKind::Missed).await };
+    // What has no UUID for an id is no order's.
+    let mut left: Vec<Uuid> = keys.iter().filter_map(|key| uuid::Uuid::try_parse(key).ok().map(Uuid)).collect();
+    let orders = orders::load_those(&told.reads, &left, conditions.clone()).await?;
+    left.retain(|id| orders.iter().all(|order| order.id != *id));
+    Ok(OrdersChanged { kind: OrdersChangeKind::Changed, orders, left, as_of })
+}
+
+/// What a message is made of.
+struct Told {
+    reads: Arc<Reads>,
+    feed: Arc<Feed>,
+    seen: Arc<Seen>,
+    /// What has changed; `None` in the first message.
+    change: Option<Change>,
+    as_of: Option<Position>,
+}
+
+/// The messages of a subscription: one to begin with, and one whenever what it is interested in has changed. The first
+/// failure ends it: after a state that could not be sent there may be nothing new for long.
+fn follow<T, F, Fut>(
+    ctx: &Context<'_>,
+    interest: Interest,
+    model: ReadModel,
+    after: Option<Position>,
+    message: F,
+) -> BoxStream<'static, Result<T, Failure>>
+where
+    T: Send + 'static,
+    F: Fn(Told) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Option<T>, Failure>> + Send + 'static,
+{
+    let is_paced = matches!(interest, Interest::Moves(_) | Interest::Standings);
+    let reads = ctx.data_unchecked::<Arc<Reads>>().clone();
+    let feed = ctx.data_unchecked::<Arc<Feed>>().clone();
+    let subscriber = feed.subscribe(interest, ctx.data_unchecked::<Stop>().clone());
+    let messages = Messages { subscriber, reads, model, after, pace: is_paced.then_some(PACE), begun: false };
+    stream::unfold(Some((messages, message)), |messages| async {
+        let (mut messages, message) = messages?;
+        loop {
+            let told = messages.next().await?;
+            match message(told).await {
+                Ok(None) => {}
+                Ok(Some(sent)) => return Some((Ok(sent), Some((messages, message)))),
+                Err(failure) => return Some((Err(failure), None)),
+            }
+        }
+    })
+    .boxed()
+}
+
+/// What tells a subscription when to send a message, and as of when.
+struct Messages {
+    subscriber: Subscriber,
+    reads: Arc<Reads>,
+    model: ReadModel,
+    after: Option<Position>,
+    pace: Option<Duration>,
+    begun: bool,
+}
+
+impl Messages {
+    /// Waits until there is something to tell. `None` when the client is gone.
+    async fn next(&mut self) -> Option<Told> {
+        let (change, seen) = if self.begun {
+            if let Some(pace) = self.pace
+                && !self.subscriber.pause(pace).await
+            {
+                return None;
+            }
+            let (change, seen) = self.subscriber.next().await?;
+            (Some(change), seen)
+        } else {
+            (None, self.subscriber.begin_at(self.model, self.after).await?)
+        };
+        self.begun = true;
+        // The read models were looked at before anything is read for this message.
+        self.reads.renew(seen.positions()).await;
+        let as_of = seen.position(self.model);
+        Some(Told { reads: self.reads.clone(), feed: self.subscriber.feed().clone(), seen, change, as_of })
+    }
+}
