@@ -19,6 +19,7 @@ mod server;
 mod shop;
 mod signals;
 mod telemetry;
+mod tokens;
 mod trade;
 mod verify;
 
@@ -83,6 +84,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Export(wanted) => export::run(&config, &wanted, signals::stop()?).await?,
         Command::CopyLog(wanted) => copy_log::run(&config, &wanted, signals::stop()?).await?,
         Command::CheckStore(wanted) => return check_store::run(&config, &wanted).await,
+        Command::Token(wanted) => print(&format!("{}\n", tokens::token(&config, &wanted)?))?,
         Command::Config => print(&config.to_toml())?,
         Command::Schema { schema } => print(&text_of(schema)?)?,
         Command::Postgres { throw_away } => run_postgres(&config, throw_away).await?,
