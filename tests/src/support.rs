@@ -271,6 +271,11 @@ impl Server {
         Self { child, url, client: client(&token("tests", Scopes::ALL, None)), _data_dir: data_dir }
     }
 
+    /// What the server keeps to itself.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self._data_dir.path()
+    }
+
     /// A command, not sent yet.
     pub(crate) fn command(&self, path: &str, body: &Value) -> RequestBuilder {
         self.client.post(format!("{}{path}", self.url)).json(body)
