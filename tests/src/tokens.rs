@@ -95,12 +95,15 @@ async fn the_network_is_served_with_a_key_of_ones_own_alone() {
         assert!(!refused.status.success() && complaint.contains(told), "{arguments:?}: {complaint}");
     }
     // With one, it is; and by whichever name it is called.
-    let server = Server::start_as(&database, &["--listen", "0.0.0.0:0"], &[]).await;
-    let by_name = server.command("/v1/stock/A/receive", &json!({ "quantity": 1 })).header("Host", "shop.example");
-    let address = by_name.try_clone().unwrap().build().unwrap().url().port().unwrap();
-    let url = format!("http://127.0.0.1:{address}/v1/stock/A/receive");
-    let sent = server.client.post(url).json(&json!({ "quantity": 1 })).header("Host", "shop.example").send().await;
-    assert_eq!(sent.unwrap().status(), 201);
+    let data_dir = tempfile::tempdir().unwrap();
+    let mut command = database.command(&["serve", "--listen", "0.0.0.0:0", "--log", "warn", "--data-dir"]);
+    let mut child = command.arg(data_dir.path()).stdout(Stdio::piped()).spawn().unwrap();
+    let first = BufReader::new(child.stdout.take().unwrap()).lines().next_line().await.unwrap().unwrap();
+    let port = first.strip_prefix("Storefold listens on http://0.0.0.0:").unwrap();
+    let send = client(&token("tests", Scopes::ALL, None)).post(format!("http://127.0.0.1:{port}/v1/stock/A/receive"));
+    let sent = send.json(&json!({ "quantity": 1 })).header("Host", "shop.example").send().await.unwrap();
+    assert_eq!(sent.status(), 201);
+    child.kill().await.unwrap();
 }
 
 #[tokio::test]
