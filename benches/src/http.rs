@@ -90,8 +90,9 @@ pub(crate) async fn post(
     body: &str,
 ) -> anyhow::Result<usize> {
     let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",
+        *server::TOKEN,
         body.len()
     );
     stream.write_all(request.as_bytes()).await?;

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::str::FromStr as _;
+use std::sync::LazyLock;
+use std::time::Duration;
 
+use access::{Grant, Scopes, Signer};
 use anyhow::Context as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
@@ -11,6 +14,18 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::cpu;
+
+/// What the servers verify tokens with.
+const TOKEN_KEY: &str = r#"{"kty":"oct","kid":"benches","k":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}"#;
+
+/// A token for everything, which goes with every request that is measured.
+pub(crate) static TOKEN: LazyLock<String> = LazyLock::new(|| {
+    let (issuer, audience, subject) = ("storefold".into(), "storefold".into(), "benches".into());
+    let (scopes, lifetime) = (Scopes::ALL, Duration::from_secs(24 * 60 * 60));
+    let grant = Grant { issuer, audience, subject, scopes, customer: None, lifetime };
+    // Without one, every request is refused, and nothing is measured.
+    Signer::of(TOKEN_KEY).and_then(|signer| signer.token(&grant)).unwrap_or_default()
+});
 
 /// A private Postgres with the settings of a shop: `fsync` and `synchronous_commit` are on.
 pub(crate) struct Postgres {
@@ -69,6 +84,7 @@ impl Postgres {
     pub(crate) async fn serve(&self, options: &PgConnectOptions, flags: &[&str]) -> anyhow::Result<(Child, String)> {
         let mut command = Command::new(&self.storefold);
         command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn"]).args(flags);
+        command.env("STOREFOLD_TOKEN_KEY", TOKEN_KEY);
         command.env("DATABASE_URL", options.to_url_lossy().to_string()).current_dir(self._data_dir.path());
         let (child, line) = first_line(command).await?;
         let address = line.rsplit_once("http://").map(|(_, address)| address.to_owned());

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use domain::ids::OrderId;
 use uuid::Uuid;
 
-use crate::config::{LogFormat, Role};
+use crate::config::{LogFormat, Role, Tokens};
 use crate::export::Bound;
 
 /// An order-to-cash backend whose only truth is an append-only event log.
@@ -87,6 +88,8 @@ pub(crate) enum Command {
     CopyLog(CopyLog),
     /// Hold a log against what storefold expects of one, a line a check.
     CheckStore(CheckStore),
+    /// Make a token, signed with the configured key or the one in the data directory, and print it alone.
+    Token(Token),
     /// Print the effective configuration, secrets masked, with where each value comes from.
     Config,
     /// Print a schema that clients build on.
@@ -118,6 +121,9 @@ pub(crate) struct ServeFlags {
     /// Where to listen [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
+    /// Whether callers need tokens: `none` lets everybody on this machine do everything [default: required].
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) tokens: Option<Tokens>,
     /// Bring in the data of a small made-up shop, to have something to look at, with a made-up warehouse.
     #[arg(long)]
     pub(crate) demo: bool,
@@ -272,6 +278,75 @@ pub(crate) struct Skip {
     /// Why. It is put on record, and holds for rebuilds too.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: String,
+}
+
+/// What a token is to say.
+#[derive(Debug, Args)]
+#[group(skip)]
+#[command(group(ArgGroup::new("allows").required(true).multiple(true)))]
+pub(crate) struct Token {
+    /// Who is to have it: the claim `sub`, and the actor of what is done with it.
+    #[arg(long, value_name = "NAME", default_value = "developer")]
+    pub(crate) sub: String,
+    /// A scope that it has, such as `orders:read`, or `all`; with commas between several.
+    #[arg(long = "scope", value_name = "SCOPES", value_delimiter = ',', group = "allows")]
+    pub(crate) scopes: Vec<WantedScope>,
+    /// Give it the scopes of this role. One for a customer needs --customer.
+    #[arg(long, value_name = "ROLE", group = "allows")]
+    pub(crate) role: Option<TokenRole>,
+    /// The customer who is to have it: it then holds for what is that customer's own.
+    #[arg(long, value_name = "UUID", required_if_eq("role", "customer"))]
+    pub(crate) customer: Option<Uuid>,
+    /// How long it holds: a number and s, m, h or d.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = lifetime)]
+    pub(crate) expires: Duration,
+}
+
+/// A scope, or all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WantedScope(pub(crate) access::Scopes);
+
+impl std::str::FromStr for WantedScope {
+    type Err = <access::Scope as std::str::FromStr>::Err;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let one = |scope| access::Scopes::NONE.with(scope);
+        if name == "all" { Ok(Self(access::Scopes::ALL)) } else { name.parse().map(one).map(Self) }
+    }
+}
+
+/// Scopes that go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenRole {
+    /// What a customer may do with what is its own.
+    Customer,
+    /// What somebody may do who works in the shop.
+    Staff,
+    /// Everything.
+    Operator,
+}
+
+/// The longest time that a token may hold, in days.
+const LONGEST_LIFETIME: u64 = 3_650;
+
+/// A time such as 90s, 15m, 1h or 7d.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let seconds = |text: &str| {
+        let unit = text.chars().next_back()?;
+        let second = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 60 * 60,
+            'd' => 24 * 60 * 60,
+            _ => return None,
+        };
+        text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(second)
+    };
+    let longest = LONGEST_LIFETIME * 24 * 60 * 60;
+    let seconds = seconds(text).filter(|seconds| (1..=longest).contains(seconds));
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("a time is a number and s, m, h or d, {LONGEST_LIFETIME}d at most: 15m, 1h, 7d"))
 }
 
 /// What to print of a stream.
@@ -432,6 +507,36 @@ mod tests {
             "--events --format csv",
         ] {
             assert!(parse(arguments).is_err(), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn a_token_wants_scopes_and_one_for_a_customer_wants_to_know_which() {
+        let parse =
+            |arguments: &str| Cli::try_parse_from(["storefold", "token"].into_iter().chain(arguments.split(' ')));
+        for arguments in [
+            "--sub alice",
+            "--scope orders:fly",
+            "--scope orders:*",
+            "--role king",
+            "--role customer",
+            "--role staff --customer alice",
+            "--role staff --expires 1",
+            "--role staff --expires 0s",
+            "--role staff --expires -1h",
+            "--role staff --expires 3651d",
+            "--role staff --expires 99999999999999999999s",
+            "--role staff --expires 1\u{1f600}",
+        ] {
+            assert!(parse(arguments).is_err(), "{arguments}");
+        }
+        for arguments in [
+            "--scope orders:read,orders:place --scope catalog:read",
+            "--scope all --expires 90s",
+            "--role customer --customer 0190f3c4-7a51-7bd4-9f2e-6d1c8a40b5e2 --expires 15m",
+            "--role operator --sub alice --expires 7d",
+        ] {
+            assert!(parse(arguments).is_ok(), "{arguments}");
         }
     }
 

@@ -35,6 +35,10 @@ pub(crate) struct Config {
     pub(crate) event_store: EventStore,
     /// Where HTTP is served.
     pub(crate) listen: SocketAddr,
+    /// Whether callers need tokens.
+    pub(crate) tokens: Tokens,
+    /// What tokens are verified with.
+    pub(crate) token: TokenSettings,
     /// What this machine keeps to itself.
     pub(crate) data_dir: PathBuf,
     /// What this process does.
@@ -71,6 +75,35 @@ pub(crate) struct Gateway {
     pub(crate) url: String,
     /// What it knows the shop by.
     pub(crate) secret: SecretString,
+}
+
+/// Whether callers need tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tokens {
+    /// Whoever calls needs one.
+    Required,
+    /// Whoever reaches the address may do everything: for trying things out on one machine.
+    None,
+}
+
+/// What tokens are verified with, and have to say.
+#[derive(Debug)]
+pub(crate) struct TokenSettings {
+    /// What a token has to say.
+    pub(crate) expected: access::Expected,
+    /// A key, or a set of them.
+    pub(crate) key: Option<SecretString>,
+    /// A file with a key, or a set of them.
+    pub(crate) key_file: Option<PathBuf>,
+    /// Where an issuer publishes its keys.
+    pub(crate) jwks_url: Option<String>,
+}
+
+impl TokenSettings {
+    /// Whether a key is configured. Where none is, there is one in the data directory.
+    pub(crate) fn names_a_key(&self) -> bool {
+        self.key.is_some() || self.key_file.is_some() || self.jwks_url.is_some()
+    }
 }
 
 /// Where the log is.
@@ -132,10 +165,22 @@ pub(crate) enum ConfigError {
     )]
     UnknownEventStore { scheme: String },
     #[error(
-        "listen = {listen} would let everybody on the network command the shop: there are no tokens yet. Listen on a \
-         loopback address such as 127.0.0.1:{}, and let a proxy that knows its users stand before it", .listen.port()
+        "listen = {listen} would let everybody on the network command the shop, as tokens = \"none\" says. Leave that out, \
+         or listen on a loopback address such as 127.0.0.1:{}", .listen.port()
     )]
-    NotLoopback { listen: SocketAddr },
+    NoTokens { listen: SocketAddr },
+    #[error(
+        "listen = {listen} can be reached from the network, and no key is configured that tokens are verified with: the one \
+         in the data directory is for trying things out on one machine. Name your own with token.key, token.key_file or \
+         token.jwks_url (docs/tokens.md), or listen on a loopback address such as 127.0.0.1:{}", .listen.port()
+    )]
+    NoTokenKey { listen: SocketAddr },
+    #[error("token.leeway = {seconds} is more than {} seconds", access::MAX_LEEWAY.as_secs())]
+    Leeway { seconds: u64 },
+    #[error("token.jwks_url cannot be used")]
+    JwksUrl(#[source] access::KeysError),
+    #[error("{key} must not be empty")]
+    Empty { key: &'static str },
     #[error("cursor_key has {length} characters; it needs {SHORTEST_CURSOR_KEY}")]
     ShortCursorKey { length: usize },
     #[error("{key} must not be 0")]
@@ -213,8 +258,14 @@ impl Config {
         if let Some(url) = &raw.database_url {
             check_url("database_url", url)?;
         }
+        let token = TokenSettings::of(raw.token)?;
         if !raw.listen.ip().is_loopback() {
-            return Err(ConfigError::NotLoopback { listen: raw.listen });
+            let listen = raw.listen;
+            match raw.tokens {
+                Tokens::None => return Err(ConfigError::NoTokens { listen }),
+                Tokens::Required if !token.names_a_key() => return Err(ConfigError::NoTokenKey { listen }),
+                Tokens::Required => {}
+            }
         }
         if let Some(key) = &raw.cursor_key {
             let length = key.expose_secret().chars().count();
@@ -236,6 +287,8 @@ impl Config {
             event_store: EventStore::at(raw.event_store_url)?,
             database_url: raw.database_url,
             listen: raw.listen,
+            tokens: raw.tokens,
+            token,
             data_dir: raw.data_dir,
             roles: raw.roles,
             log_format: raw.log_format,
@@ -268,6 +321,13 @@ impl Config {
             self.database_url.as_ref().map(|url| quoted(masked(url))),
             event_store.map(quoted),
             Some(quoted(self.listen)),
+            Some(quoted(self.tokens)),
+            Some(quoted(&self.token.expected.issuer)),
+            Some(quoted(&self.token.expected.audience)),
+            Some(self.token.expected.leeway.as_secs().to_string()),
+            self.token.key.as_ref().map(|_| quoted(MASK)),
+            self.token.key_file.as_ref().map(|path| quoted(path.display())),
+            self.token.jwks_url.as_ref().map(quoted),
             Some(quoted(self.data_dir.display())),
             Some(format!("[{}]", roles.join(", "))),
             self.log_format.map(quoted),
@@ -284,6 +344,29 @@ impl Config {
             Some(self.sandbox_fulfil.to_string()),
             self.sandbox_secret.as_ref().map(|_| quoted(MASK)),
         ]
+    }
+}
+
+impl TokenSettings {
+    fn of(raw: RawToken) -> Result<Self, ConfigError> {
+        if raw.leeway > access::MAX_LEEWAY.as_secs() {
+            return Err(ConfigError::Leeway { seconds: raw.leeway });
+        }
+        for (key, value) in [("token.issuer", &raw.issuer), ("token.audience", &raw.audience)] {
+            if value.is_empty() {
+                return Err(ConfigError::Empty { key });
+            }
+        }
+        if let Some(url) = &raw.jwks_url {
+            access::Issuer::new(url, access::Timing::default()).map_err(ConfigError::JwksUrl)?;
+        }
+        let leeway = Duration::from_secs(raw.leeway);
+        Ok(Self {
+            expected: access::Expected { issuer: raw.issuer, audience: raw.audience, leeway },
+            key: raw.key,
+            key_file: raw.key_file,
+            jwks_url: raw.jwks_url,
+        })
     }
 }
 
@@ -340,6 +423,15 @@ impl fmt::Display for Role {
             Self::Process => "process",
             Self::Project => "project",
             Self::Read => "read",
+        })
+    }
+}
+
+impl fmt::Display for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Required => "required",
+            Self::None => "none",
         })
     }
 }
@@ -409,10 +501,18 @@ impl Setting {
 }
 
 /// Every setting, in the order in which they are printed.
-const SETTINGS: [Setting; 18] = [
+const SETTINGS: [Setting; 25] = [
     Setting::new("database_url").unset("a private Postgres in the data directory").or_plain_variable(),
     Setting::new("event_store_url").unset("the log is in the database").or_plain_variable(),
     Setting::new("listen"),
+    Setting::new("tokens"),
+    Setting::new("token.issuer"),
+    Setting::new("token.audience"),
+    // Seconds.
+    Setting::new("token.leeway"),
+    Setting::new("token.key").unset("one is made once and kept in the data directory, unless another is named below"),
+    Setting::new("token.key_file").unset("no key is in a file"),
+    Setting::new("token.jwks_url").unset("no issuer publishes keys"),
     Setting::new("data_dir"),
     Setting::new("roles"),
     Setting::new("log_format").unset("text on a terminal, else json"),
@@ -439,6 +539,8 @@ struct Raw {
     database_url: Option<SecretString>,
     event_store_url: Option<SecretString>,
     listen: SocketAddr,
+    tokens: Tokens,
+    token: RawToken,
     data_dir: PathBuf,
     roles: Roles,
     log_format: Option<LogFormat>,
@@ -450,6 +552,16 @@ struct Raw {
     gateway: RawGateway,
     checkout: RawCheckout,
     sandbox: RawSandbox,
+}
+
+#[derive(serde::Deserialize)]
+struct RawToken {
+    issuer: String,
+    audience: String,
+    leeway: u64,
+    key: Option<SecretString>,
+    key_file: Option<PathBuf>,
+    jwks_url: Option<String>,
 }
 
 #[derive(serde::Deserialize)]
@@ -471,9 +583,13 @@ struct RawSandbox {
     secret: Option<SecretString>,
 }
 
-fn defaults() -> [(&'static str, &'static str); 10] {
+fn defaults() -> [(&'static str, &'static str); 14] {
     [
         ("listen", "127.0.0.1:8080"),
+        ("tokens", "required"),
+        ("token.issuer", "storefold"),
+        ("token.audience", "storefold"),
+        ("token.leeway", "30"),
         ("data_dir", ".storefold"),
         ("roles", "write,process,project,read"),
         ("log_filter", "info"),
@@ -497,6 +613,7 @@ fn flag_settings(flags: &SettingFlags, serve: Option<&ServeFlags>) -> Vec<(&'sta
         ("log_format", "--log-format", flags.log_format.map(|format| format.to_string())),
         ("log_filter", "--log", flags.log_filter.clone()),
         ("listen", "--listen", serve.and_then(|serve| serve.listen).map(|listen| listen.to_string())),
+        ("tokens", "--tokens", serve.and_then(|serve| serve.tokens).map(|tokens| tokens.to_string())),
         ("roles", "--roles", serve.and_then(|serve| serve.roles.as_ref()).map(roles)),
         // A made-up shop without a warehouse would never send anything.
         ("sandbox.fulfil", "--demo", serve.filter(|serve| serve.demo).map(|_| "true".to_owned())),
@@ -568,6 +685,12 @@ fn invalid(source: config::ConfigError, origins: &HashMap<String, String>) -> Co
 }
 
 impl<'de> Deserialize<'de> for Role {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        one_of(deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Tokens {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         one_of(deserializer)
     }
@@ -738,10 +861,35 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_may_be_listened_to() {
-        let error = told(load("listen = '0.0.0.0:8080'", &[], SettingFlags::default()));
-        assert!(error.contains("no tokens yet"), "{error}");
-        assert!(load("listen = '127.0.0.2:8080'", &[], SettingFlags::default()).is_ok());
+    fn the_network_is_listened_to_with_a_key_of_ones_own_alone() {
+        let load = |more: &str| load(&format!("{more}\nlisten = '0.0.0.0:8080'"), &[], SettingFlags::default());
+        let error = told(load(""));
+        assert!(error.contains("token.key_file") && error.contains("127.0.0.1:8080"), "{error}");
+        let key = "'https://issuer.example/keys.json'";
+        let with_a_key = |more: &str| load(&format!("{more}\ntoken.jwks_url = {key}"));
+        assert!(with_a_key("").is_ok());
+        let error = told(with_a_key("tokens = 'none'"));
+        assert!(error.contains("tokens = \"none\""), "{error}");
+        for listen in ["127.0.0.2:8080", "[::1]:8080"] {
+            let file = format!("listen = '{listen}'\ntokens = 'none'");
+            assert!(super::tests::load(&file, &[], SettingFlags::default()).is_ok(), "{listen}");
+        }
+    }
+
+    #[test]
+    fn what_tokens_are_to_say_is_checked() {
+        let file = |text: &str| told(load(text, &[], SettingFlags::default()));
+        for (error, parts) in [
+            (file("token.leeway = 61"), &["token.leeway = 61", "60 seconds"][..]),
+            (file("token.issuer = ''"), &["token.issuer must not be empty"]),
+            (file("token.jwks_url = 'http://issuer.example/keys'"), &["token.jwks_url", "https://"]),
+            (file("tokens = 'some'"), &["shop.toml", "tokens", "required, none"]),
+        ] {
+            parts.iter().for_each(|part| assert!(error.contains(part), "no {part:?} in {error:?}"));
+        }
+        let serve = ServeFlags { tokens: Some(Tokens::None), ..ServeFlags::default() };
+        let config = Config::load(&Environment::default(), &SettingFlags::default(), Some(&serve)).unwrap();
+        assert_eq!(config.tokens, Tokens::None);
     }
 
     #[test]
@@ -760,6 +908,7 @@ mod tests {
     #[test]
     fn no_secret_is_printed() {
         let secrets = "cursor_key = 'hunter2-hunter2-hunter2-hunter2-hunter2'
+            token.key = 'hunter2'
             database_url = 'postgres://shop:hunter2@db:6432/orders?password=hunter2'
             event_store_url = 'postgres://shop:hunter2%2Fhunter2@log/log'";
         let config = load(secrets, &[], SettingFlags::default()).unwrap();

@@ -8,6 +8,11 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use uuid::Uuid;
 
+/// The file with the key that signs cursors.
+const CURSOR_KEY: &str = "cursor.key";
+/// The file with the key that signs tokens.
+const TOKEN_KEY: &str = "token.key";
+
 /// Makes the data directory, closed to other users, if it is not there. Answers its absolute path.
 ///
 /// # Errors
@@ -23,18 +28,37 @@ pub(crate) fn open(path: &Path) -> io::Result<PathBuf> {
 /// # Errors
 /// When the directory cannot be written, or the key cannot be read.
 pub(crate) fn cursor_key(path: &Path) -> io::Result<SecretString> {
+    // Two random UUIDs hold 244 random bits.
+    let new = || Ok(format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
+    made_once(path, CURSOR_KEY, new).map(|(_, key)| key)
+}
+
+/// The key that signs tokens where none is configured, as PEM, and where it lies. Made once and kept, as the one for cursors.
+///
+/// # Errors
+/// When the directory cannot be written, or the key cannot be made or read.
+pub(crate) fn token_key(path: &Path) -> io::Result<(PathBuf, SecretString)> {
+    made_once(path, TOKEN_KEY, || access::Signer::new_pem().map_err(io::Error::other))
+}
+
+/// A file of the data directory that is made when it is first asked for, and the secret in it.
+fn made_once(
+    path: &Path,
+    name: &str,
+    make: impl FnOnce() -> io::Result<String>,
+) -> io::Result<(PathBuf, SecretString)> {
     let directory = open(path)?;
-    let file = directory.join("cursor.key");
+    let file = directory.join(name);
     if !file.exists() {
-        // Two random UUIDs hold 244 random bits.
-        let key = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-        let new = directory.join(format!("cursor.key.{}", Uuid::new_v4().simple()));
-        let written = write_private(&new, &key).and_then(|()| fs::hard_link(&new, &file));
+        let secret = make()?;
+        let new = directory.join(format!("{name}.{}", Uuid::new_v4().simple()));
+        let written = write_private(&new, &secret).and_then(|()| fs::hard_link(&new, &file));
         fs::remove_file(&new)?;
         // A link is never half there, and the first one stays.
         written.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })?;
     }
-    fs::read_to_string(file).map(|key| key.trim().to_owned().into())
+    let secret = fs::read_to_string(&file)?;
+    Ok((file, secret.trim().to_owned().into()))
 }
 
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
@@ -64,5 +88,15 @@ mod tests {
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&data_dir), mode(&data_dir.join("cursor.key"))), (0o700, 0o600));
         assert_eq!(fs::read_dir(&data_dir).unwrap().count(), 1, "something was left behind");
+    }
+
+    #[test]
+    fn the_key_for_tokens_is_made_once_and_nobody_else_reads_it() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, key) = token_key(root.path()).unwrap();
+        assert_eq!(token_key(root.path()).unwrap().1.expose_secret(), key.expose_secret());
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let signer = access::Signer::of(key.expose_secret()).unwrap();
+        assert!(format!("{:?}", signer.verifier().unwrap()).contains("EdDsa"));
     }
 }

@@ -323,7 +323,7 @@ impl Importer<'_> {
 
     fn check(&self, step: &Step) -> Outcome {
         let checked = self.aggregate(step)?.check(&step.id, step.command, &step.body);
-        checked.map_err(|failure| format!("{} {}: {failure}", step.command, step.category))
+        checked.map(drop).map_err(|failure| format!("{} {}: {failure}", step.command, step.category))
     }
 
     async fn step(&self, step: &Step) -> anyhow::Result<Outcome> {

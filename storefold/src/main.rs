@@ -21,6 +21,7 @@ mod server;
 mod shop;
 mod signals;
 mod telemetry;
+mod tokens;
 mod trade;
 mod verify;
 
@@ -85,6 +86,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Export(wanted) => export::run(&config, &wanted, signals::stop()?).await?,
         Command::CopyLog(wanted) => copy_log::run(&config, &wanted, signals::stop()?).await?,
         Command::CheckStore(wanted) => return check_store::run(&config, &wanted).await,
+        Command::Token(wanted) => print(&format!("{}\n", tokens::token(&config, &wanted)?))?,
         Command::Config => print(&config.to_toml())?,
         Command::Schema { schema, check: Some(old) } => return schema::check(schema, &old),
         Command::Schema { schema, check: None } => print(&schema::text_of(schema)?)?,

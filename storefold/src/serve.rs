@@ -3,10 +3,11 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
+use access::{Caller, Refusal};
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -19,6 +20,7 @@ use write_side::http::Problem;
 use crate::config::{Config, Role};
 use crate::history::Past;
 use crate::shop::{Head, Shop};
+use crate::tokens::{self, Demanded};
 use crate::trade::{self, Counter};
 use crate::{cli, demo, server, signals};
 
@@ -37,9 +39,11 @@ pub(crate) async fn serve(config: &Config, flags: &cli::ServeFlags) -> anyhow::R
 
 async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let plays = |role| config.roles.contains(role);
+    let demanded = tokens::demanded(config)?;
     let mut router = probes(shop.read_pool.clone(), stop.clone());
     if plays(Role::Write) {
-        router = router.merge(write_side::http::router(shop.executor(), shop.registry(), config.body_limit));
+        let commands = write_side::http::router(shop.executor(), shop.registry(), config.body_limit);
+        router = router.merge(access::guard(commands, &demanded.gate));
     }
     if flags.move_gateway {
         trade::move_gateway(config, shop).await?;
@@ -49,14 +53,17 @@ async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch:
         router = router.merge(counter.router());
     }
     if plays(Role::Read) {
-        router = router.merge(read_api(config, shop, &stop)?);
+        let queries = read_api(config, shop, &stop)?.layer(axum::middleware::from_fn(for_the_shop));
+        router = router.merge(access::guard(queries, &demanded.gate));
     }
     if !plays(Role::Write) {
         router =
             router.fallback(async || Problem::not_found("no-route", "nothing is here; this process takes no commands"));
     }
     // A page of another site must not command the shop through the browser of somebody on this machine.
-    router = router.layer(axum::middleware::from_fn(local_only));
+    if demanded.local {
+        router = router.layer(axum::middleware::from_fn(local_only));
+    }
     // What nobody handles is a problem too; a panic is answered, logged, and harms only its own request.
     let router = router
         .layer(tower_http::catch_panic::CatchPanicLayer::new())
@@ -70,7 +77,7 @@ async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch:
         Some(counter) => trade::start(config, shop, counter.gateway(config, address)?, config.sandbox_fulfil, &stop),
         None => Default::default(),
     };
-    welcome(config, address)?;
+    welcome(config, address, &demanded)?;
     let bring = async { if flags.demo { demo::bring(shop).await } else { Ok(()) } };
     let serving = server::serve(listener, router, stop.clone(), config.drain_timeout);
     let (brought, ()) = tokio::join!(
@@ -89,8 +96,22 @@ async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch:
     brought
 }
 
+/// Lets nobody query but who belongs to the shop, until each field says who may read it. The page to try queries out on is
+/// for everybody.
+async fn for_the_shop(request: Request, next: Next) -> Response {
+    let caller = request.extensions().get::<Caller>();
+    let is_upgrade = request.headers().contains_key(header::UPGRADE);
+    let is_page = request.method() == Method::GET && request.uri().query().is_none() && !is_upgrade;
+    match caller {
+        Some(Caller { customer: None, .. }) => next.run(request).await,
+        _ if is_page => next.run(request).await,
+        None => Refusal::NoToken.into_response(),
+        Some(_) => Refusal::NotForCustomers.into_response(),
+    }
+}
+
 /// Refuses requests that a browser sends for a page from elsewhere: those that name another host, as after DNS rebinding,
-/// or another origin. While there are no tokens, that somebody is on this machine is all the proof there is.
+/// or another origin. Where no tokens are needed, that somebody is on this machine is all the proof there is.
 async fn local_only(request: Request, next: Next) -> Response {
     let Some(host) = elsewhere(request.headers()) else { return next.run(request).await };
     let detail = format!("{host} is not this machine; call it localhost or by its loopback address");
@@ -127,7 +148,7 @@ fn read_api(config: &Config, shop: &Shop, stop: &watch::Receiver<bool>) -> anyho
 }
 
 /// What somebody who has just started a shop wants to know.
-fn welcome(config: &Config, address: std::net::SocketAddr) -> anyhow::Result<()> {
+fn welcome(config: &Config, address: std::net::SocketAddr, demanded: &Demanded) -> anyhow::Result<()> {
     let mut lines = vec![format!("Storefold listens on http://{address}")];
     if config.roles.contains(Role::Write) {
         lines.push(format!("  commands   http://{address}/v1/{{category}}/{{id}}/{{command}}"));
@@ -139,7 +160,8 @@ fn welcome(config: &Config, address: std::net::SocketAddr) -> anyhow::Result<()>
     if config.roles.contains(Role::Read) {
         lines.push(format!("  GraphiQL   http://{address}/graphql"));
     }
-    lines.push("  It has no tokens yet, so it listens on this machine only. Ctrl-C stops it.".to_owned());
+    lines.push(format!("  tokens     {}", demanded.told));
+    lines.push("  Ctrl-C stops it.".to_owned());
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", lines.join("\n")).and_then(|()| out.flush()).context("cannot write to standard output")
 }

@@ -10,7 +10,7 @@ use sqlx::AssertSqlSafe;
 use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::support::{Database, Server, root, storefold, until, until_so};
+use crate::support::{Database, Server, client, root, storefold, until, until_so};
 
 /// A page of the documentation.
 pub(crate) fn page(name: &str) -> String {
@@ -148,7 +148,7 @@ async fn every_setting_is_told_and_none_that_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
     let printed = run("storefold config", folder.path(), None).await;
     let page = page("configuration.md");
-    assert!(keys(&printed).len() >= 18, "{printed}");
+    assert!(keys(&printed).len() >= 25, "{printed}");
     assert_eq!(wrong_settings(&page, &printed), [""; 0]);
     // And the check can fail.
     assert_eq!(wrong_settings(&page, &format!("{printed}new = 1 # default\n")), ["new is not told"]);
@@ -171,7 +171,7 @@ async fn every_flag_of_a_setting_is_there() {
     let page = page("configuration.md");
     let flags: Vec<String> =
         rows(&page).into_iter().map(|(_, cells)| cells[1].clone()).filter(|flag| !flag.is_empty()).collect();
-    assert_eq!(flags.len(), 8, "{flags:?}");
+    assert_eq!(flags.len(), 9, "{flags:?}");
     let has =
         |name: &str| help.lines().any(|line| line.trim() == name || line.trim().starts_with(&format!("{name} <")));
     for flag in flags {
@@ -456,7 +456,16 @@ fn double_quoted(text: &str, start: &str, order: Uuid) -> String {
 async fn the_tour_goes_as_the_readme_says() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let database = Database::create().await;
-    let server = Server::start_with(&database, &["--fulfil"]).await;
+    let mut server = Server::start_with(&database, &["--fulfil"]).await;
+    let token = readme.split_once("auth=\"Authorization: Bearer $(target/release/storefold ").unwrap().1;
+    let token: Vec<&str> = token.split_once(')').unwrap().0.split(' ').collect();
+    server.client = client(database.run_well(&token).await.trim());
+    for call in readme.split("curl ").skip(1) {
+        assert!(
+            call.replace("-i ", "").replace("-s ", "").split("-d ").next().unwrap().contains("-H \"$auth\""),
+            "{call}"
+        );
+    }
     let body = |path: &str| -> Value {
         let behind = readme.split_once(path).expect(path).1;
         let body = behind.split_once("-d '").and_then(|(_, rest)| rest.split_once('\'')).expect(path).0;

@@ -10,13 +10,14 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each crate of the workspace may know of the others. `tests` and `benches` may know all, as `storefold` does.
-const MAY_KNOW: [(&str, &[&str]); 6] = [
+const MAY_KNOW: [(&str, &[&str]); 7] = [
+    ("access", &[]),
     ("domain", &[]),
     // For its tests.
     ("event-store", &["kurrentdb-server"]),
-    ("write-side", &["domain", "event-store"]),
+    ("write-side", &["access", "domain", "event-store"]),
     ("projections", &["domain", "event-store"]),
-    ("read-api", &[]),
+    ("read-api", &["access"]),
     ("kurrentdb-server", &[]),
 ];
 const MAY_KNOW_ALL: [&str; 3] = ["storefold", "tests", "benches"];

@@ -22,3 +22,4 @@ mod read_model_docs;
 mod read_models;
 mod readers;
 mod support;
+mod tokens;

@@ -381,7 +381,7 @@ async fn what_cannot_be_done_says_what_to_do() {
         (&["rebuild", "gold"][..], "orders, products, customers"),
         (&["stream", "stock-NONE"], "stock-NONE"),
         (&["import", "/no/such/file"], "/no/such/file"),
-        (&["serve", "--listen", "0.0.0.0:0"], "loopback"),
+        (&["serve", "--tokens", "none", "--listen", "0.0.0.0:0"], "loopback"),
         (&["serve", "--event-store-url", "esdb://localhost:port"], "esdb://node:2113"),
         (&["serve", "--event-store-url", "mysql://localhost/log"], "kurrentdb://"),
         (&["serve", "--database-url", "postgres://nobody@127.0.0.1:1/none"], "cannot be reached"),

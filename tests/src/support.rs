@@ -5,7 +5,9 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::{CustomerId, Grant, Scopes, Signer};
 use chrono::{DateTime, Utc};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -104,6 +106,7 @@ impl Database {
         command
             .args(arguments)
             .env("DATABASE_URL", &self.url)
+            .env("STOREFOLD_TOKEN_KEY", TOKEN_KEY)
             .env_remove("EVENT_STORE_URL")
             .env("STOREFOLD_LOG_FORMAT", "text");
         if let Some(kurrentdb) = &self.kurrentdb {
@@ -209,10 +212,28 @@ impl KurrentDb {
     }
 }
 
+/// What the servers of tests verify tokens with, unless a test says otherwise.
+const TOKEN_KEY: &str = r#"{"kty":"oct","kid":"tests","k":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}"#;
+
+/// A token for such a server.
+pub(crate) fn token(subject: &str, scopes: Scopes, customer: Option<Uuid>) -> String {
+    let (issuer, audience, lifetime) = ("storefold".into(), "storefold".into(), Duration::from_secs(24 * 60 * 60));
+    let (subject, customer) = (subject.to_owned(), customer.map(CustomerId));
+    let grant = Grant { issuer, audience, subject, scopes, customer, lifetime };
+    Signer::of(TOKEN_KEY).unwrap().token(&grant).unwrap()
+}
+
+/// A client that sends this token with every request.
+pub(crate) fn client(token: &str) -> Client {
+    let authorization = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+    Client::builder().default_headers(HeaderMap::from_iter([(AUTHORIZATION, authorization)])).build().unwrap()
+}
+
 /// A running server. Killed when it is dropped.
 pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) url: String,
+    /// Of somebody who may do everything.
     pub(crate) client: Client,
     _data_dir: tempfile::TempDir,
 }
@@ -247,7 +268,12 @@ impl Server {
         let url = first.strip_prefix("Storefold listens on ").expect("the first line says where").to_owned();
         // What else it prints is read over, so that it never waits for a reader.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, url, client: Client::new(), _data_dir: data_dir }
+        Self { child, url, client: client(&token("tests", Scopes::ALL, None)), _data_dir: data_dir }
+    }
+
+    /// What the server keeps to itself.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self._data_dir.path()
     }
 
     /// A command, not sent yet.

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use access::Scope;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::catalog::Product;
 use domain::customers::Customer;
 use domain::decider::Decider;
-use domain::ids::InvalidId;
+use domain::ids::{CustomerId, InvalidId};
 use domain::inventory::Stock;
 use domain::payments::Payment;
 use domain::shipping::Shipment;
@@ -25,13 +26,15 @@ use serde_json::Value;
 use crate::checkouts::Checkouts;
 use crate::envelope::Envelope;
 use crate::execute::{Answer, ExecuteError, Executor};
+use crate::http::permissions::{Operation, PERMISSIONS, Permission};
 use crate::load::{LoadError, Loaded, Until, stream_of};
 use crate::ordering::Orders;
 use crate::wire::{self, WireError};
 
-/// Every aggregate that can be reached: a new one is registered by a line in here.
+/// Every aggregate that can be reached: a new one is registered by a line in here. Who may do what to it stands in
+/// [`PERMISSIONS`].
 pub fn registry() -> Registry {
-    Registry::new([
+    let aggregates = [
         plain::<Product>(),
         plain::<Stock>(),
         served::<Orders>(),
@@ -39,7 +42,8 @@ pub fn registry() -> Registry {
         plain::<Payment>(),
         plain::<Shipment>(),
         served::<Checkouts>(),
-    ])
+    ];
+    Registry::new(aggregates, PERMISSIONS)
 }
 
 /// How the commands of an aggregate look from outside, and how they become the domain's.
@@ -59,6 +63,20 @@ pub trait Endpoint: Send + Sync + 'static {
         executor: &Executor,
         now: DateTime<Utc>,
     ) -> Result<<Self::Decider as Decider>::Command, PrepareError>;
+
+    /// What a command needs beyond the scope of all commands of its name, for what it says.
+    fn asks(_: &Self::Wire) -> Asks {
+        Asks::default()
+    }
+}
+
+/// What a command needs beyond the scope of all commands of its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// Further scopes, which are for the shop alone and not for its customers.
+    pub scopes: Vec<Scope>,
+    /// The customer for whom it is.
+    pub buyer: Option<CustomerId>,
 }
 
 /// Why a command could not be completed from what was sent.
@@ -176,11 +194,11 @@ pub trait Aggregate: Send + Sync {
     /// # Errors
     /// [`Failure::Id`].
     fn stream(&self, id: &str) -> Result<StreamName, Failure>;
-    /// Reads a command from its JSON and does no more: whether it is one at all.
+    /// Reads a command from its JSON and does no more: whether it is one at all, and what it asks for.
     ///
     /// # Errors
     /// [`Failure`].
-    fn check(&self, id: &str, command: &str, body: &[u8]) -> Result<(), Failure>;
+    fn check(&self, id: &str, command: &str, body: &[u8]) -> Result<Asks, Failure>;
     /// Reads a command from its JSON and executes it.
     ///
     /// # Errors
@@ -272,8 +290,8 @@ impl<E: Endpoint> Aggregate for Serves<E> {
         stream_of::<E::Decider>(&id).map_err(|error| Failure::Execute(error.into()))
     }
 
-    fn check(&self, id: &str, command: &str, body: &[u8]) -> Result<(), Failure> {
-        self.read(id, command, body).map(drop)
+    fn check(&self, id: &str, command: &str, body: &[u8]) -> Result<Asks, Failure> {
+        self.read(id, command, body).map(|(_, wire)| E::asks(&wire))
     }
 
     async fn execute(
@@ -333,23 +351,45 @@ fn told<R: std::error::Error + Serialize>(category: &'static str, error: Execute
     })
 }
 
-/// The aggregates that can be reached, by category.
+/// The aggregates that can be reached, by category, and who may do what to them.
 #[derive(Clone)]
-pub struct Registry(Arc<BTreeMap<&'static str, Arc<dyn Aggregate>>>);
+pub struct Registry(Arc<Registered>);
+
+struct Registered {
+    aggregates: BTreeMap<&'static str, Arc<dyn Aggregate>>,
+    permissions: BTreeMap<(&'static str, Operation<'static>), Permission>,
+}
 
 impl Registry {
-    /// A registry of these aggregates.
-    pub fn new(aggregates: impl IntoIterator<Item = Arc<dyn Aggregate>>) -> Self {
-        Self(Arc::new(aggregates.into_iter().map(|aggregate| (aggregate.category(), aggregate)).collect()))
+    /// A registry of these aggregates. What is not permitted, nobody may do over HTTP.
+    pub fn new(aggregates: impl IntoIterator<Item = Arc<dyn Aggregate>>, permissions: &[Permission]) -> Self {
+        let each = |permission: &Permission| {
+            let permission = *permission;
+            permission.operations.iter().map(move |operation| ((permission.category, *operation), permission))
+        };
+        Self(Arc::new(Registered {
+            aggregates: aggregates.into_iter().map(|aggregate| (aggregate.category(), aggregate)).collect(),
+            permissions: permissions.iter().flat_map(each).collect(),
+        }))
     }
 
     /// The aggregate of a category.
     pub fn get(&self, category: &str) -> Option<&dyn Aggregate> {
-        self.0.get(category).map(|aggregate| &**aggregate)
+        self.0.aggregates.get(category).map(|aggregate| &**aggregate)
     }
 
     /// Every aggregate, by category.
     pub fn iter(&self) -> impl Iterator<Item = &dyn Aggregate> {
-        self.0.values().map(|aggregate| &**aggregate)
+        self.0.aggregates.values().map(|aggregate| &**aggregate)
+    }
+
+    /// Who may do something to the aggregates of a category.
+    pub fn permission(&self, category: &str, operation: Operation<'_>) -> Option<Permission> {
+        self.0.permissions.get(&(category, operation)).copied()
+    }
+
+    /// Everything that is permitted, by category.
+    pub fn permissions(&self) -> impl Iterator<Item = (&'static str, Operation<'static>, Permission)> {
+        self.0.permissions.iter().map(|((category, operation), permission)| (*category, *operation, *permission))
     }
 }

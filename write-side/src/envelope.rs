@@ -83,10 +83,11 @@ impl Precondition {
     }
 }
 
-/// The command id that follows from an idempotency key. A key counts for one aggregate: the same key sent to another
-/// one is another command.
-pub fn command_id_of_key(stream: &StreamName, key: &str) -> Uuid {
-    Uuid::new_v5(&KEYS, format!("{stream}\n{key}").as_bytes())
+/// The command id that follows from an idempotency key. A key counts for one aggregate and one sender: the same key sent to
+/// another one, or by somebody else, is another command. `sender` is `None` where it is not known who sends.
+pub fn command_id_of_key(stream: &StreamName, key: &str, sender: Option<&str>) -> Uuid {
+    let sender = sender.map(|sender| format!("\n{sender}")).unwrap_or_default();
+    Uuid::new_v5(&KEYS, format!("{stream}\n{key}{sender}").as_bytes())
 }
 
 /// What a command says, in short: the first 16 bytes of the SHA-256 of its name and its JSON, in hexadecimal. Blanks and
@@ -134,9 +135,11 @@ mod tests {
     }
 
     #[test]
-    fn a_key_counts_for_one_aggregate() {
-        let stream = |name| StreamName::new(name).unwrap();
-        assert_eq!(command_id_of_key(&stream("stock-A"), "k"), command_id_of_key(&stream("stock-A"), "k"));
-        assert_ne!(command_id_of_key(&stream("stock-A"), "k"), command_id_of_key(&stream("stock-B"), "k"));
+    fn a_key_counts_for_one_aggregate_and_one_sender() {
+        let id = |stream: &str, sender| command_id_of_key(&StreamName::new(stream).unwrap(), "k", sender);
+        let ids = [("A", None), ("B", None), ("A", Some("alice")), ("A", Some("bob")), ("A", Some(""))];
+        let ids = ids.map(|(sku, sender)| id(&format!("stock-{sku}"), sender));
+        assert_eq!(ids[2], id("stock-A", Some("alice")));
+        assert_eq!(std::collections::BTreeSet::from(ids).len(), ids.len());
     }
 }

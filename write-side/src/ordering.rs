@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use access::Scope;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::catalog::{Product, Status};
@@ -12,7 +13,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::{Endpoint, PrepareError};
+use crate::endpoint::{Asks, Endpoint, PrepareError};
 use crate::execute::Executor;
 use crate::load::{Loaded, Until, stream_of};
 
@@ -125,6 +126,14 @@ impl Endpoint for Orders {
             OrderCommand::CallOff(call_off) => Command::CallOff(call_off),
             OrderCommand::Complete(complete) => Command::Complete(complete),
         })
+    }
+
+    /// Prices and a time of its own are not for everybody who may place an order.
+    fn asks(wire: &OrderCommand) -> Asks {
+        let OrderCommand::Place(order) = wire else { return Asks::default() };
+        let quoted = order.lines.iter().any(|line| line.unit_price_minor.is_some()).then_some(Scope::OrdersQuote);
+        let backdated = order.placed_at.is_some().then_some(Scope::OrdersBackdate);
+        Asks { scopes: quoted.into_iter().chain(backdated).collect(), buyer: order.customer }
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use access::Scope;
 use event_store::MemoryEventStore;
 use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use write_side::endpoint::plain;
+use write_side::http::permissions::{Customers, Operation, Permission, may};
 use write_side::{Executor, Registry, http};
 
 use super::guide::text;
@@ -17,6 +19,13 @@ use crate::docs::{Step, steps};
 const GUIDES_SERVER: &str = "http://localhost:8080";
 /// Which paths there are, as the guide asks for them.
 const PATHS: &str = r#".paths | keys[] | select(startswith("/v1/voucher"))"#;
+
+use Operation::{Command as C, Events, State};
+
+const PERMISSIONS: &[Permission] = &[
+    may("voucher", &[State, Events], Scope::PaymentsRead, Customers::None),
+    may("voucher", &[C("issue"), C("redeem"), C("void")], Scope::PaymentsOperate, Customers::None),
+];
 
 /// A call of curl, as far as the guide uses it.
 #[derive(Debug, Default, PartialEq)]
@@ -157,7 +166,8 @@ fn mask(value: &mut Value) {
 /// Takes the guide's steps, and answers where something else comes back.
 async fn surprises(guide: &str) -> (usize, Vec<String>) {
     let executor = Executor::new(Arc::new(MemoryEventStore::new()));
-    let router = http::router(executor, Registry::new([plain::<Voucher>()]), http::BODY_LIMIT);
+    let router = http::router(executor, Registry::new([plain::<Voucher>()], PERMISSIONS), http::BODY_LIMIT);
+    let router = access::guard(router, &access::Gate::open());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = format!("http://{}", listener.local_addr().unwrap());
     let serving = tokio::spawn(async move { axum::serve(listener, router).await });

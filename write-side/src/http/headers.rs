@@ -1,5 +1,6 @@
 //! What the headers of a request say about a command.
 
+use access::Caller;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use chrono::Utc;
 use event_store::StreamName;
@@ -18,15 +19,16 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The longest idempotency key, in bytes.
 const MAX_KEY: usize = 255;
 
-/// The envelope of a command that came with these headers.
+/// The envelope of a command that came from this caller with these headers.
 pub(super) fn envelope(
+    caller: &Caller,
     headers: &HeaderMap,
     stream: &StreamName,
     command: &str,
     body: &Value,
 ) -> Result<Envelope, Problem> {
     let command_id = match idempotency_key(headers)? {
-        Some(key) => command_id_of_key(stream, key),
+        Some(key) => command_id_of_key(stream, key, caller.subject.as_deref()),
         None => Uuid::now_v7(),
     };
     let correlation_id = match text(headers, &CORRELATION_ID)? {
@@ -36,6 +38,7 @@ pub(super) fn envelope(
     Ok(Envelope {
         precondition: precondition(headers)?,
         correlation_id,
+        actor: caller.subject.clone(),
         // A trace context of another form is dropped, as W3C's recommendation has it.
         traceparent: text(headers, &TRACEPARENT).ok().flatten().filter(|trace| is_trace(trace)).map(ToOwned::to_owned),
         ..Envelope::new(command_id, fingerprint(command, body), Utc::now())

@@ -3,6 +3,7 @@
 mod docs;
 mod headers;
 pub mod openapi;
+pub mod permissions;
 mod problem;
 mod routes;
 
@@ -26,7 +27,8 @@ pub(crate) struct Api {
     body_limit: usize,
 }
 
-/// The routes of the write side. `body_limit` is the largest body in bytes.
+/// The routes of the write side. `body_limit` is the largest body in bytes. They know their callers only behind
+/// [`access::guard`]; without it, nobody may do anything.
 pub fn router(executor: Executor, registry: Registry, body_limit: usize) -> Router {
     Router::new()
         .route("/v1/{category}/{id}", get(routes::state))

@@ -4,6 +4,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use super::permissions::{Customers, Operation};
 use crate::endpoint::Registry;
 use crate::execute::Answer;
 
@@ -19,14 +20,15 @@ pub fn document(registry: &Registry) -> Value {
     for aggregate in registry.iter() {
         let (commands, state) = aggregate.schemas(&mut generator);
         let category = aggregate.category();
+        let guarded = |operation: Operation<'_>, document: Value| guarded(registry, category, operation, document);
         for (name, fields) in commands {
-            paths.insert(
-                format!("/v1/{category}/{{id}}/{name}"),
-                json!({ "post": command(category, &name, fields, &answer) }),
-            );
+            let post = guarded(Operation::Command(&name), command(category, &name, fields, &answer));
+            paths.insert(format!("/v1/{category}/{{id}}/{name}"), json!({ "post": post }));
         }
-        paths.insert(format!("/v1/{category}/{{id}}"), json!({ "get": read_state(category, state) }));
-        paths.insert(format!("/v1/{category}/{{id}}/events"), json!({ "get": read_history(category) }));
+        let state = guarded(Operation::State, read_state(category, state));
+        paths.insert(format!("/v1/{category}/{{id}}"), json!({ "get": state }));
+        let events = guarded(Operation::Events, read_history(category));
+        paths.insert(format!("/v1/{category}/{{id}}/events"), json!({ "get": events }));
     }
     let mut schemas = generator.take_definitions(true);
     schemas.insert("Problem".to_owned(), problem());
@@ -39,8 +41,33 @@ pub fn document(registry: &Registry) -> Value {
                             queried over GraphQL at /graphql.",
         },
         "paths": paths,
-        "components": { "schemas": schemas },
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" } },
+        },
     })
+}
+
+/// An operation with who may do it.
+fn guarded(registry: &Registry, category: &str, operation: Operation<'_>, mut document: Value) -> Value {
+    let permission = registry.permission(category, operation);
+    let scopes: Vec<_> = permission.iter().map(|permission| permission.scope.name()).collect();
+    document["security"] = json!([{ "token": scopes }]);
+    let customers = match permission.map_or(Customers::None, |permission| permission.customers) {
+        Customers::None => "Not for customers.",
+        Customers::All => "Customers may.",
+        Customers::Itself | Customers::Buyer | Customers::Orderer => "A customer may, to what is its own.",
+    };
+    document["description"] = format!("Needs the scope {}. {customers}", scopes.join(" ")).into();
+    if let Some(responses) = document["responses"].as_object_mut() {
+        responses.extend(problems(&[
+            ("401", "There is no token, or it is not accepted"),
+            ("403", "The token does not have the scope, or is a customer's"),
+        ]));
+        let absent = "Nothing has happened to it, or it is not for this caller to know";
+        responses.extend(problems(&[("404", absent)]));
+    }
+    document
 }
 
 fn command(category: &str, name: &str, fields: Value, answer: &schemars::Schema) -> Value {

@@ -1,5 +1,6 @@
 //! What goes wrong, as RFC 9457 has it: one type of error for every route.
 
+use access::Refusal;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
@@ -17,12 +18,14 @@ pub struct Problem {
     title: &'static str,
     detail: String,
     figures: Map<String, Value>,
+    /// Why the caller was turned away, if it was: `WWW-Authenticate` says so too.
+    refusal: Option<Refusal>,
 }
 
 impl Problem {
     /// A problem of a kind, told in a sentence.
     pub fn new(status: StatusCode, kind: impl Into<String>, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, kind: kind.into(), title, detail: detail.into(), figures: Map::new() }
+        Self { status, kind: kind.into(), title, detail: detail.into(), figures: Map::new(), refusal: None }
     }
 
     /// Adds a figure that a program can read.
@@ -39,6 +42,16 @@ impl Problem {
     /// 404: there is nothing here.
     pub fn not_found(kind: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, kind, "There is nothing here", detail)
+    }
+
+    /// 404: nothing has happened to an aggregate, or nothing that the caller may know of: both are told in the same words.
+    pub fn nothing_happened(category: &str, id: &str) -> Self {
+        Self::not_found("nothing-happened", format!("nothing has happened to {category}-{id}, or not yet by then"))
+    }
+
+    /// 403: the caller may not do this.
+    pub fn forbidden(kind: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, kind, "The caller may not do this", detail)
     }
 
     /// 413: the body is too large. `limit` is in bytes.
@@ -65,6 +78,17 @@ impl Problem {
         tracing::error!(error = chain.join(": "), "a request failed for a fault of this program");
         let detail = "the fault is on this side; its details are in the server's log";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server is at fault", detail)
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let problem = Self::new(refusal.status(), refusal.kind(), refusal.title(), refusal.to_string());
+        let problem = Self { refusal: Some(refusal), ..problem };
+        match refusal.missing_scope() {
+            Some(scope) => problem.with("scope", scope.name()),
+            None => problem,
+        }
     }
 }
 
@@ -135,7 +159,7 @@ impl From<LoadError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self { status, kind, title, detail, figures } = self;
+        let Self { status, kind, title, detail, figures, refusal } = self;
         let mut body = json!({
             "type": format!("/problems/{kind}"), "title": title, "status": status.as_u16(), "detail": detail,
         });
@@ -148,6 +172,9 @@ impl IntoResponse for Problem {
         let mut response = (status, body.to_string()).into_response();
         let content_type = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        if let Some(challenge) = refusal.and_then(Refusal::challenge) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

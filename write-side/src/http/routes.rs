@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use access::Caller;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
@@ -15,6 +16,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::permissions::{Operation, permit};
 use super::{Api, Problem, headers, openapi};
 use crate::endpoint::{Aggregate, history as read_history};
 use crate::execute::Answer;
@@ -27,22 +29,29 @@ const PAGE: (usize, usize) = (1_000, 100);
 pub(super) async fn command(
     State(api): State<Api>,
     Path((category, id, command)): Path<(String, String, String)>,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let stream = aggregate(&api, &category)?.stream(&id)?;
+    let aggregate = aggregate_of(&api, &category)?;
+    let permit = permit(&api.registry, &caller, aggregate, Operation::Command(&command))?;
+    let stream = aggregate.stream(&id)?;
+    permit.own(&api, &category, &id).await?;
     let bytes = json_body(&parts.headers, body, api.body_limit).await?;
     let value: Value = serde_json::from_slice(&bytes)
         .map_err(|error| Problem::bad_request("invalid-command", format!("the body is not JSON: {error}")))?;
-    let envelope = headers::envelope(&parts.headers, &stream, &command, &value)?;
-    let known = envelope.clone();
+    if permit.depends_on_content() {
+        permit.content(&aggregate.check(&id, &command, &bytes)?)?;
+    }
+    let envelope = headers::envelope(&caller, &parts.headers, &stream, &command, &value)?;
+    let command_id = envelope.command_id;
     // A client that hangs up must not stop what it has begun.
     let executed = tokio::spawn(async move {
-        let aggregate = aggregate(&api, &category)?;
+        let aggregate = aggregate_of(&api, &category)?;
         Ok::<_, Problem>(aggregate.execute(&api.executor, &id, &command, &bytes, &envelope).await?)
     });
     let answer = executed.await.map_err(|error| {
-        tracing::error!(%error, command.id = %known.command_id, "a command's task ended early");
+        tracing::error!(%error, command.id = %command_id, "a command's task ended early");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server is at fault", "the command was cut off")
     })??;
     Ok(answered(&answer, &stream))
@@ -77,14 +86,17 @@ pub(super) async fn state(
     State(api): State<Api>,
     Path((category, id)): Path<(String, String)>,
     query: Result<Query<At>, axum::extract::rejection::QueryRejection>,
+    caller: Caller,
     request: HeaderMap,
 ) -> Result<Response, Problem> {
     let Query(At { at }) = query.map_err(|error| Problem::bad_request("invalid-query", error.body_text()))?;
     let until = at.as_deref().map_or(Ok(Until::Now), until)?;
-    let found = aggregate(&api, &category)?.state(&api.executor, &id, until).await?;
-    let found = found.ok_or_else(|| {
-        Problem::not_found("nothing-happened", format!("nothing has happened to {category}-{id}, or not yet by then"))
-    })?;
+    let aggregate = aggregate_of(&api, &category)?;
+    let permit = permit(&api.registry, &caller, aggregate, Operation::State)?;
+    aggregate.stream(&id)?;
+    permit.own(&api, &category, &id).await?;
+    let found = aggregate.state(&api.executor, &id, until).await?;
+    let found = found.ok_or_else(|| Problem::nothing_happened(&category, &id))?;
     let etag = headers::etag(found.revision);
     if until == Until::Now && headers::has_already(&request, found.revision) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
@@ -133,6 +145,7 @@ pub(super) async fn history(
     State(api): State<Api>,
     Path((category, id)): Path<(String, String)>,
     query: Result<Query<Pages>, axum::extract::rejection::QueryRejection>,
+    caller: Caller,
 ) -> Result<Response, Problem> {
     let Query(Pages { from, limit }) =
         query.map_err(|error| Problem::bad_request("invalid-query", error.body_text()))?;
@@ -142,10 +155,13 @@ pub(super) async fn history(
         return Err(Problem::bad_request("invalid-query", detail));
     }
     let from = from.unwrap_or(0);
-    let stream = aggregate(&api, &category)?.stream(&id)?;
+    let aggregate = aggregate_of(&api, &category)?;
+    let permit = permit(&api.registry, &caller, aggregate, Operation::Events)?;
+    let stream = aggregate.stream(&id)?;
+    permit.own(&api, &category, &id).await?;
     let (events, end) = read_history(&api.executor, &stream, from, limit).await?;
     if events.is_empty() && from == 0 {
-        return Err(Problem::not_found("nothing-happened", format!("nothing has happened to {stream}")));
+        return Err(Problem::nothing_happened(&category, &id));
     }
     let next = (!end).then(|| events.last().map(|last| last.revision + 1)).flatten();
     let next = next.map(|from| format!("/v1/{category}/{id}/events?from={from}&limit={limit}"));
@@ -186,7 +202,7 @@ pub(super) async fn no_method(method: Method, uri: Uri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no-method", "The method is not for this address", detail)
 }
 
-fn aggregate<'a>(api: &'a Api, category: &str) -> Result<&'a dyn Aggregate, Problem> {
+fn aggregate_of<'a>(api: &'a Api, category: &str) -> Result<&'a dyn Aggregate, Problem> {
     api.registry.get(category).ok_or_else(|| {
         let known: Vec<_> = api.registry.iter().map(Aggregate::category).collect();
         let detail = format!("there is no aggregate of the category {category:?}; there are {}", known.join(", "));

@@ -89,7 +89,8 @@ async fn a_batch_counts_once_though_it_comes_twice() {
     for is_first in [true, false] {
         let mut transaction = shop.context.pool.begin().await.unwrap();
         let (parking, to) = (Parking::default(), Position::at(0));
-        let applied = batch::apply::<Products>(&mut transaction, &live, lead, &parking, &[], to).await;
+        let page = (&[][..], batch::Begun::new(&[], &parking).unwrap(), 0);
+        let applied = batch::apply::<Products>(&mut transaction, &live, lead, &parking, page, to).await;
         match applied {
             Ok(_) => assert!(is_first, "the checkpoint was moved from where it no longer was"),
             Err(error) => assert!(!is_first && matches!(error, ProjectionError::NotLeading { .. }), "{error}"),
