@@ -1,5 +1,5 @@
-//! S5: how long after a command was answered its row is seen, with every role in one process and half the load that it
-//! sustains; against how long a plain commit takes at the same rate.
+//! S5: how long after a command was answered its row is seen, with commands, projectors and queries in one process and half the
+//! load that it sustains; against how long a plain commit takes at the same rate.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,12 +17,14 @@ use crate::report::{Better, Measured, Round};
 use crate::server::{self, Postgres};
 use crate::{Options, baseline, cpu};
 
+/// How often it is looked for what can be seen.
+const POLL: Duration = Duration::from_millis(1);
 /// How often something is sent.
 const TICK: Duration = Duration::from_millis(2);
 
 pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::Result<Measured> {
     let (url, pool) = postgres.database("s5").await?;
-    let (mut server, address) = postgres.serve(&url, &[]).await?;
+    let (mut server, address) = postgres.serve(&url, &["--roles", "write,project,read"]).await?;
     baseline::prepare(&pool).await?;
     let shop = Shop::open(server.id().context("the server has ended")?, address).await?;
     let seconds = f64::from(options.seconds);
@@ -187,7 +189,7 @@ async fn lag(
                 }
                 !is_seen
             });
-            tokio::time::sleep(Duration::from_micros(500)).await;
+            tokio::time::sleep(POLL).await;
         }
         anyhow::Ok(())
     };
