@@ -19,6 +19,7 @@ use write_side::http::Problem;
 
 use crate::config::{Config, Role};
 use crate::history::Past;
+use crate::repairs::Mender;
 use crate::shop::{Head, Shop};
 use crate::tokens::{self, Demanded};
 use crate::trade::{self, Counter};
@@ -143,6 +144,7 @@ fn read_api(config: &Config, shop: &Shop, stop: &watch::Receiver<bool>) -> anyho
         api.wake = Some(shop.projections.moved.subscribe());
     }
     api.history = Some(std::sync::Arc::new(Past(shop.store.clone())));
+    api.repairs = Some(std::sync::Arc::new(Mender(shop.projections.clone())));
     api.stop = Some(stop.clone());
     Ok(read_api::router(api))
 }

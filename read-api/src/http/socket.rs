@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::Caller;
 use async_graphql::ServerError;
 use axum::extract::WebSocketUpgrade;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
@@ -42,10 +43,14 @@ const EXISTS: Closing = Closing(4409, "There is a subscriber of this id already"
 const INIT_TWICE: Closing = Closing(4429, "Too many initialisation requests");
 
 /// Takes a client in.
-pub(super) fn accept(endpoint: Arc<Endpoint>, socket: WebSocketUpgrade) -> Result<Response, Problem> {
+pub(super) fn accept(
+    endpoint: Arc<Endpoint>,
+    caller: Option<Caller>,
+    socket: WebSocketUpgrade,
+) -> Result<Response, Problem> {
     let place = endpoint.connections.clone().try_acquire_owned().map_err(|_| Problem::too_many_connections())?;
     let socket = socket.protocols([PROTOCOL]).max_message_size(LARGEST_BODY).max_frame_size(LARGEST_BODY);
-    Ok(socket.on_upgrade(move |socket| Connection::new(endpoint, socket, place).serve()))
+    Ok(socket.on_upgrade(move |socket| Connection::new(endpoint, caller, socket, place).serve()))
 }
 
 /// Names one operation of a connection for ever: a client may use the id of one that is over again.
@@ -53,6 +58,7 @@ type Serial = u64;
 
 struct Connection {
     endpoint: Arc<Endpoint>,
+    caller: Option<Caller>,
     socket: WebSocket,
     /// Whether the client has introduced itself.
     initialised: bool,
@@ -76,11 +82,11 @@ struct Incoming<'a> {
 }
 
 impl Connection {
-    fn new(endpoint: Arc<Endpoint>, socket: WebSocket, place: OwnedSemaphorePermit) -> Self {
+    fn new(endpoint: Arc<Endpoint>, caller: Option<Caller>, socket: WebSocket, place: OwnedSemaphorePermit) -> Self {
         // What is ready waits with its operation, so that a client that does not read is not written for.
         let (out, frames) = mpsc::channel(1);
         let (operations, ids) = (HashMap::new(), HashMap::new());
-        Self { endpoint, socket, initialised: false, operations, ids, next: 0, out, frames, _place: place }
+        Self { endpoint, caller, socket, initialised: false, operations, ids, next: 0, out, frames, _place: place }
     }
 
     /// Serves until either side has enough.
@@ -179,7 +185,7 @@ impl Connection {
         let (stop, stopped) = watch::channel(false);
         self.operations.insert(id.clone(), (serial, stop));
         self.ids.insert(serial, id);
-        let prepared = self.endpoint.prepare(request, NO_DEMAND);
+        let prepared = self.endpoint.prepare(request, NO_DEMAND, self.caller.clone());
         // How long the client may leave things unread is a matter of the connection, which its operations share.
         live::start(self.endpoint.clone(), prepared, serial, self.out.clone(), stopped, None, None);
         Ok(())

@@ -1,6 +1,8 @@
 //! GraphQL as frontends meet it: what is followed, through processes of their own; how things were; the schema; and clients
 //! that others wrote.
 
+mod repairs;
+
 use std::process::Stdio;
 use std::time::Duration;
 
