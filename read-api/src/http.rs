@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::Caller;
+use access::{Caller, Gate};
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Response as Answer, ServerError, Value};
 use axum::body::Bytes;
@@ -51,6 +51,8 @@ pub(crate) struct Endpoint {
     pub(crate) limits: SubscriptionLimits,
     /// Places for connections that follow something.
     pub(crate) connections: Arc<Semaphore>,
+    /// Places for WebSockets whose client has not said yet who it is.
+    pub(crate) strangers: Arc<Semaphore>,
     /// Ends what is followed.
     pub(crate) stop: Option<watch::Receiver<bool>>,
 }
@@ -85,6 +87,7 @@ async fn by_post(
 async fn by_get(
     State(endpoint): State<Arc<Endpoint>>,
     caller: Option<Extension<Caller>>,
+    gate: Option<Extension<Gate>>,
     headers: HeaderMap,
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     parameters: Result<Query<Parameters>, QueryRejection>,
@@ -93,7 +96,7 @@ async fn by_get(
     if headers.contains_key(UPGRADE) {
         let socket =
             socket.map_err(|_| Problem::new(426, "no-websocket", "This is not a handshake of a WebSocket."))?;
-        return socket::accept(endpoint, caller, socket);
+        return socket::accept(endpoint, caller, gate.map(|Extension(gate)| gate), socket);
     }
     let media = Media::negotiate(&headers, &[Media::GraphQl, Media::Json, Media::Html, Media::Events])?;
     if media == Media::Html {
@@ -134,13 +137,14 @@ impl Endpoint {
         media: Media,
         method: Method,
     ) -> Result<Response, Problem> {
+        let expiry = caller.as_ref().and_then(live::expiry);
         let prepared = self.prepare(request, demand, caller);
         let is_mutation = matches!(&prepared, Ok(Prepared { kind: OperationType::Mutation, .. }));
         if method == Method::Get && is_mutation {
             return Err(Problem::method("GET only queries.").allow("POST"));
         }
         if media == Media::Events {
-            return events::respond(self, prepared);
+            return events::respond(self, prepared, expiry);
         }
         let prepared = match prepared {
             Ok(Prepared { kind: OperationType::Subscription, .. }) => {

@@ -129,6 +129,9 @@ impl Config {
     }
 }
 
+/// How many WebSockets may wait for their client to say who it is.
+const STRANGERS: usize = 100;
+
 /// The API, at `/graphql`.
 pub fn router(config: Config) -> Router {
     let feed = Feed::new(config.pool.clone(), config.head.clone(), config.wake.clone());
@@ -146,6 +149,7 @@ pub fn router(config: Config) -> Router {
         introspection: config.introspection,
         limits: config.subscriptions,
         connections: Arc::new(Semaphore::new(config.subscriptions.connections.min(Semaphore::MAX_PERMITS))),
+        strangers: Arc::new(Semaphore::new(STRANGERS)),
         stop: config.stop,
     })
 }
