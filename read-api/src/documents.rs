@@ -283,7 +283,7 @@ mod tests {
             "{",
             "{ a }",
             "query A { __typename } query B { orders { nodes { nothing } } }",
-            "query($id: Int!) { order(id: $id) { id } }",
+            "query($id: Nothing!) { order(id: $id) { id } }",
             "subscription { orderChanged { asOf } }",
             "mutation { redrive(readModel: 1) { folded } }",
             &deep,

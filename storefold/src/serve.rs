@@ -173,8 +173,10 @@ fn welcome(config: &Config, address: std::net::SocketAddr, demanded: &Demanded) 
     }
     lines.push(format!("  tokens     {}", demanded.told));
     lines.push("  Ctrl-C stops it.".to_owned());
+    // At once: whoever reads the first line may have had enough.
+    let text = lines.join("\n") + "\n";
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", lines.join("\n")).and_then(|()| out.flush()).context("cannot write to standard output")
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
 #[derive(Clone)]

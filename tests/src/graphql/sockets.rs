@@ -68,7 +68,8 @@ fn bearer(token: &str) -> Value {
 #[tokio::test]
 async fn a_socket_is_let_in_by_the_token_that_it_brings_and_by_nothing_else() {
     let database = Database::create().await;
-    let server = Server::start_by_hand(&database).await;
+    let roles = ["--roles", "write,project,read"];
+    let server = Server::start_as(&database, &roles, &[("STOREFOLD_TOKEN_LEEWAY", "0")]).await;
     list_and_receive(&server, "A").await;
     let good = token("alice", Scopes::ALL, None);
     let late = token_for("alice", Scopes::ALL, None, Duration::ZERO);
@@ -167,6 +168,8 @@ async fn what_is_followed_ends_when_the_token_expires() {
     assert!(events.next().await.unwrap()["projectionsChanged"].is_object());
     for socket in [&mut by_header, &mut by_payload] {
         assert!(socket.ask(follow).await.unwrap()["data"]["projectionsChanged"].is_object());
+    }
+    for socket in [&mut by_header, &mut by_payload] {
         let closed = loop {
             if let Err(code) = socket.hear().await {
                 break code;
