@@ -1,6 +1,7 @@
 //! Who calls, as far as it was proved.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use uuid::Uuid;
 
@@ -16,6 +17,8 @@ pub struct Caller {
     pub scopes: Scopes,
     /// The customer that it is. `None`: it belongs to the shop.
     pub customer: Option<CustomerId>,
+    /// From when on its token is refused, for those who keep it for longer than a request. `None`: never.
+    pub until: Option<SystemTime>,
 }
 
 /// Names a customer.
@@ -25,7 +28,7 @@ pub struct CustomerId(pub Uuid);
 impl Caller {
     /// Whoever calls where no tokens are demanded: it may do everything.
     pub fn anyone() -> Self {
-        Self { subject: None, scopes: Scopes::ALL, customer: None }
+        Self { subject: None, scopes: Scopes::ALL, customer: None, until: None }
     }
 
     /// Wants a scope.

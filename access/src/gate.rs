@@ -85,8 +85,17 @@ impl Gate {
             return Err(Refusal::SeveralTokens);
         }
         let value = value.to_str().map_err(|_| Refusal::Invalid(Fault::Malformed))?;
+        self.authorized(value).await.map(Some)
+    }
+
+    /// The caller by the value of a header `Authorization`, wherever it was sent.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it is not accepted.
+    pub async fn authorized(&self, value: &str) -> Result<Caller, Refusal> {
         match value.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => self.verify(token.trim()).await.map(Some),
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => self.verify(token.trim()).await,
+            _ if self.0.is_none() => Ok(Caller::anyone()),
             // Another scheme proves nothing here.
             _ => Err(Refusal::NoToken),
         }
@@ -112,8 +121,11 @@ impl Gate {
             return Err(Fault::Algorithm.into());
         }
         let claims = verifier.claims(token, &key)?;
+        let until = claims.exp.saturating_add(verifier.expected.leeway.as_secs());
+        // A time that no clock shows is never.
+        let until = UNIX_EPOCH.checked_add(Duration::from_secs(until));
         let verified =
-            Verified { not_before: claims.nbf, expires: claims.exp, generation, caller: claims.into_caller() };
+            Verified { not_before: claims.nbf, expires: claims.exp, generation, caller: claims.into_caller(until) };
         verifier.check_times(&verified)?;
         verifier.remember(token, &verified);
         Ok(verified.caller)
@@ -243,8 +255,8 @@ impl Claims {
         Ok(Self { subject: subject.to_owned(), exp: time("exp")?, nbf: time("nbf")?, scopes, customer })
     }
 
-    fn into_caller(self) -> Caller {
-        Caller { subject: Some(self.subject), scopes: self.scopes, customer: self.customer }
+    fn into_caller(self, until: Option<SystemTime>) -> Caller {
+        Caller { subject: Some(self.subject), scopes: self.scopes, customer: self.customer, until }
     }
 }
 

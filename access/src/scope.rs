@@ -57,7 +57,8 @@ scopes! {
     CheckoutsRead = "checkouts:read": "Read how far checkouts are, and what holds them up.",
     CheckoutsRetry = "checkouts:retry": "Let checkouts that could not go on try again.",
     ReportsRead = "reports:read": "Read sales figures and the ledger.",
-    OperationsRead = "operations:read": "Read how far the read models are.",
+    OperationsRead = "operations:read": "Read how far the read models are, and what is parked of them.",
+    OperationsRepair = "operations:repair": "Have what is parked of read models tried again, or left out.",
 }
 
 /// There is no scope of this name.

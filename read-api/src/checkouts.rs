@@ -87,7 +87,7 @@ impl Listed for Checkout {
                   greatest(extract(epoch from coalesce(ended_at, now()) - started_at), 0)::float8 as age_seconds",
         id: &["order_id"],
     };
-    const MODEL: ReadModel = ReadModel::Checkouts;
+    const MODELS: &'static [ReadModel] = &[ReadModel::Checkouts];
 
     fn key(&self, sort: &Sort) -> Key {
         let value = match sort.column {

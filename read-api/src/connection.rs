@@ -91,7 +91,8 @@ impl<Node: OutputType> TypeName for Edge<Node> {
 /// A row that can be listed.
 pub(crate) trait Listed: sql::Row + OutputType {
     const TABLE: Table;
-    const MODEL: ReadModel;
+    /// The read models that it is read from.
+    const MODELS: &'static [ReadModel];
 
     /// Where the row stands in an order.
     fn key(&self, sort: &Sort) -> Key;
@@ -153,12 +154,12 @@ pub(crate) async fn list<Node: Listed>(
     let scope = scope::<Node>(ctx, &sort, &conditions)?;
     let window = page.window(&scope)?;
     let reads = ctx.data_unchecked::<Arc<Reads>>().clone();
-    let pool = reads.of(&[Node::MODEL]).await?;
+    let pool = reads.of(Node::MODELS).await?;
     let mut slice = Slice::cut(sql::page(pool, &Node::TABLE, &sort, &conditions, &window).await?, &window);
     Node::make_siblings(slice.rows.iter_mut().collect());
     let total = Total::new(move || {
         let (reads, conditions) = (reads.clone(), conditions.clone());
-        Box::pin(async move { Ok(sql::count(reads.of(&[Node::MODEL]).await?, &Node::TABLE, &conditions).await?) })
+        Box::pin(async move { Ok(sql::count(reads.of(Node::MODELS).await?, &Node::TABLE, &conditions).await?) })
     });
     slice.connection(&sort, &window, &scope, total)
 }

@@ -169,7 +169,7 @@ impl Listed for Customer {
         columns: "customer_id, reference, name, email, phone, status, registered_at",
         id: &["customer_id"],
     };
-    const MODEL: ReadModel = ReadModel::Customers;
+    const MODELS: &'static [ReadModel] = &[ReadModel::Customers];
 
     fn key(&self, sort: &Sort) -> Key {
         let value = match sort.column {

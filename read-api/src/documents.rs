@@ -6,13 +6,17 @@ use std::fmt::{self, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_graphql::ServerError;
+use async_graphql::extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute};
 use async_graphql::parser::types::ExecutableDocument;
+use async_graphql::{Request, Response, ServerError};
+use async_trait::async_trait;
+use futures::FutureExt as _;
 use hashlink::LruCache;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Code, request_error};
 use crate::limits;
+use crate::query::{self, Schema};
 
 /// How many documents are kept at most.
 const MOST: usize = 1_000;
@@ -57,7 +61,7 @@ pub enum NotTrusted {
         /// What its hash is.
         hash: String,
     },
-    /// A document is no GraphQL, or asks for too much.
+    /// A document is no GraphQL, does not fit the schema, or asks for too much.
     #[error("the document {hash} is refused: {reason}")]
     Refused {
         /// The hash of its text.
@@ -83,13 +87,15 @@ impl TrustedDocuments {
     /// [`NotTrusted`].
     pub fn parse(json: &str) -> Result<Self, NotTrusted> {
         let texts: HashMap<String, String> = serde_json::from_str(json).map_err(NotTrusted::Malformed)?;
+        let schema = query::schema().extension(Unexecuted).finish();
         let document = |(named, text): (String, String)| {
             let hash = hash(&text);
             if parse_hash(&named) != Some(hash) {
                 return Err(NotTrusted::Misnamed { named, hash: hex(&hash) });
             }
-            let document =
-                read(&text).map_err(|error| NotTrusted::Refused { hash: hex(&hash), reason: error.message })?;
+            let refused = |error: ServerError| NotTrusted::Refused { hash: hex(&hash), reason: error.message };
+            let document = read(&text).map_err(refused)?;
+            validate(&schema, &document.parsed).map_err(refused)?;
             Ok((hash, Arc::new(document)))
         };
         Ok(Self(Arc::new(texts.into_iter().map(document).collect::<Result<_, _>>()?)))
@@ -170,6 +176,38 @@ fn read(text: &str) -> Result<Document, ServerError> {
     Ok(Document { introspects: limits::introspects(&parsed), parsed, bytes: text.len() })
 }
 
+/// Holds every operation of a document against the schema, which executes nothing.
+fn validate(schema: &Schema, document: &ExecutableDocument) -> Result<(), ServerError> {
+    for (name, _) in document.operations.iter() {
+        let mut request = Request::new("");
+        request.operation_name = name.map(ToString::to_string);
+        request.set_parsed_query(document.clone());
+        // Nothing in there waits for anything, since no resolver is called.
+        let answer = schema.execute(request).now_or_never();
+        let errors = answer.map(|answer| answer.errors).unwrap_or_default();
+        if let Some(error) = errors.into_iter().next() {
+            return Err(limits::code_of_validation(error));
+        }
+    }
+    Ok(())
+}
+
+/// Has a schema validate what it is asked to execute, and stop there.
+struct Unexecuted;
+
+impl ExtensionFactory for Unexecuted {
+    fn create(&self) -> Arc<dyn Extension> {
+        Arc::new(Self)
+    }
+}
+
+#[async_trait]
+impl Extension for Unexecuted {
+    async fn execute(&self, _: &ExtensionContext<'_>, _: Option<&str>, _: NextExecute<'_>) -> Response {
+        Response::default()
+    }
+}
+
 fn hash(text: &str) -> Hash {
     Sha256::digest(text).into()
 }
@@ -238,7 +276,38 @@ mod tests {
         let good = "{ __typename }";
         assert!(list(&hex(&hash(good)), good).is_ok());
         assert!(matches!(list(&hex(&hash(good)), "{ a }"), Err(NotTrusted::Misnamed { .. })));
-        assert!(matches!(list(&hex(&hash("{")), "{"), Err(NotTrusted::Refused { .. })));
+        let deep = format!("{{ {}__typename{} }}", "orders { nodes { customer { ".repeat(6), " } } }".repeat(6));
+        let expensive = "{ a: orders(first: 200) { nodes { timeline { what detail at } timeline { what } } }
+            b: orders(first: 200) { nodes { timeline { what detail at } lines { sku quantity } } } }";
+        for refused in [
+            "{",
+            "{ a }",
+            "query A { __typename } query B { orders { nodes { nothing } } }",
+            "query($id: Nothing!) { order(id: $id) { id } }",
+            "subscription { orderChanged { asOf } }",
+            "mutation { redrive(readModel: 1) { folded } }",
+            &deep,
+            expensive,
+        ] {
+            let answer = list(&hex(&hash(refused)), refused);
+            assert!(matches!(answer, Err(NotTrusted::Refused { .. })), "{refused}: {answer:?}");
+        }
+        let several =
+            "query A($id: UUID!) { order(id: $id) { id } } subscription B { projectionsChanged { __typename } }";
+        assert!(list(&hex(&hash(several)), several).is_ok());
         assert!(matches!(TrustedDocuments::parse("[]"), Err(NotTrusted::Malformed(_))));
+    }
+
+    /// The list that goes with the page for frontends is one, and has what the page shows.
+    #[test]
+    fn the_example_of_a_list_has_the_documents_of_the_page() {
+        let list = include_str!("../../docs/trusted-documents.json");
+        let trusted = TrustedDocuments::parse(list).unwrap();
+        let page = include_str!("../../docs/graphql.md");
+        let shown = page.split("```graphql\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0));
+        let shown: std::collections::BTreeSet<&str> = shown.collect();
+        let named: HashMap<String, String> = serde_json::from_str(list).unwrap();
+        assert_eq!(named.values().map(String::as_str).collect::<std::collections::BTreeSet<_>>(), shown);
+        assert_eq!((trusted.0.len(), shown.len() >= 4), (shown.len(), true));
     }
 }

@@ -1,6 +1,8 @@
 //! Errors as a client sees them: a message, and a code in `extensions.code` that programs can match on.
 
+use access::Refusal;
 use async_graphql::{Error, ErrorExtensionValues, ServerError, Value};
+use axum::http::StatusCode;
 
 /// The codes, by Apollo's names where those exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,14 @@ pub(crate) enum Code {
     SlowConsumer,
     /// Nobody tells how things were.
     NoHistory,
+    /// It is not known who calls.
+    Unauthenticated,
+    /// The caller may not do this.
+    Forbidden,
+    /// Nothing of the kind is parked.
+    NotParked,
+    /// Nobody mends the read models.
+    NoRepairs,
     /// A read model has not come as far as the caller asked for.
     Stale,
     /// The query took too long.
@@ -70,6 +80,10 @@ impl Code {
             Self::TooManySubscriptions => "TOO_MANY_SUBSCRIPTIONS",
             Self::SlowConsumer => "SLOW_CONSUMER",
             Self::NoHistory => "HISTORY_NOT_SUPPORTED",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::Forbidden => "FORBIDDEN",
+            Self::NotParked => "NOT_PARKED",
+            Self::NoRepairs => "REPAIRS_NOT_SUPPORTED",
             Self::Stale => "STALE",
             Self::Timeout => "TIMEOUT",
             Self::Internal => "INTERNAL",
@@ -122,6 +136,16 @@ impl From<sqlx::Error> for Failure {
             Some(code) if code == QUERY_CANCELED => Self::new(Code::Timeout, TIMED_OUT),
             Some(code) if code == CHARACTER_NOT_IN_REPERTOIRE => Self::bad_input("No text here contains U+0000."),
             _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let code = if refusal.status() == StatusCode::FORBIDDEN { Code::Forbidden } else { Code::Unauthenticated };
+        match refusal.missing_scope() {
+            Some(scope) => Self::with(code, refusal.to_string(), [("scope", Value::from(scope.name()))]),
+            None => Self::new(code, refusal.to_string()),
         }
     }
 }

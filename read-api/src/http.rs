@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::{Caller, Gate};
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Response as Answer, ServerError, Value};
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -25,6 +25,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, UPGRADE, VARY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use sqlx::PgPool;
 use tokio::sync::{Semaphore, watch};
 use tracing::Instrument;
@@ -50,6 +51,8 @@ pub(crate) struct Endpoint {
     pub(crate) limits: SubscriptionLimits,
     /// Places for connections that follow something.
     pub(crate) connections: Arc<Semaphore>,
+    /// Places for WebSockets whose client has not said yet who it is.
+    pub(crate) strangers: Arc<Semaphore>,
     /// Ends what is followed.
     pub(crate) stop: Option<watch::Receiver<bool>>,
 }
@@ -66,9 +69,11 @@ const AS_OF: HeaderName = HeaderName::from_static("storefold-as-of");
 
 async fn by_post(
     State(endpoint): State<Arc<Endpoint>>,
+    caller: Option<Extension<Caller>>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
+    let caller = caller.map(|Extension(caller)| caller);
     let media = Media::negotiate(&headers, &[Media::GraphQl, Media::Json, Media::Events])?;
     check_content(&headers)?;
     let body = body.map_err(|rejection| match rejection.status() {
@@ -76,26 +81,29 @@ async fn by_post(
         _ => Problem::bad_request("The body broke off."),
     })?;
     let request = Request::parse(&body)?;
-    endpoint.respond(request, demand(&headers)?, media, Method::Post).await
+    endpoint.respond(request, demand(&headers)?, caller, media, Method::Post).await
 }
 
 async fn by_get(
     State(endpoint): State<Arc<Endpoint>>,
+    caller: Option<Extension<Caller>>,
+    gate: Option<Extension<Gate>>,
     headers: HeaderMap,
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     parameters: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let caller = caller.map(|Extension(caller)| caller);
     if headers.contains_key(UPGRADE) {
         let socket =
             socket.map_err(|_| Problem::new(426, "no-websocket", "This is not a handshake of a WebSocket."))?;
-        return socket::accept(endpoint, socket);
+        return socket::accept(endpoint, caller, gate.map(|Extension(gate)| gate), socket);
     }
     let media = Media::negotiate(&headers, &[Media::GraphQl, Media::Json, Media::Html, Media::Events])?;
     if media == Media::Html {
         return Ok(([(VARY, "accept")], Html(include_str!("http/graphiql.html"))).into_response());
     }
     let Query(parameters) = parameters.map_err(|_| Problem::bad_request("The query string is malformed."))?;
-    endpoint.respond(parameters.request()?, demand(&headers)?, media, Method::Get).await
+    endpoint.respond(parameters.request()?, demand(&headers)?, caller, media, Method::Get).await
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,16 +133,18 @@ impl Endpoint {
         self: Arc<Self>,
         request: Request,
         demand: Demand,
+        caller: Option<Caller>,
         media: Media,
         method: Method,
     ) -> Result<Response, Problem> {
-        let prepared = self.prepare(request, demand);
+        let expiry = caller.as_ref().and_then(live::expiry);
+        let prepared = self.prepare(request, demand, caller);
         let is_mutation = matches!(&prepared, Ok(Prepared { kind: OperationType::Mutation, .. }));
         if method == Method::Get && is_mutation {
             return Err(Problem::method("GET only queries.").allow("POST"));
         }
         if media == Media::Events {
-            return events::respond(self, prepared);
+            return events::respond(self, prepared, expiry);
         }
         let prepared = match prepared {
             Ok(Prepared { kind: OperationType::Subscription, .. }) => {
@@ -152,7 +162,7 @@ impl Endpoint {
     }
 
     /// Finds out what is to be executed, and whether it may be.
-    fn prepare(&self, request: Request, demand: Demand) -> Result<Prepared, ServerError> {
+    fn prepare(&self, request: Request, demand: Demand, caller: Option<Caller>) -> Result<Prepared, ServerError> {
         let document = self.documents.find(request.query.as_deref(), request.hash.as_deref())?;
         let kind = limits::operation(&document.parsed, request.operation_name.as_deref())?.ty;
         if document.introspects && !self.introspection {
@@ -160,6 +170,9 @@ impl Endpoint {
         }
         let reads = Arc::new(Reads::new(self.pool.clone(), self.wake.clone(), demand));
         let mut prepared = async_graphql::Request::new("").variables(request.variables).data(reads.clone());
+        if let Some(caller) = caller {
+            prepared = prepared.data(caller);
+        }
         prepared.operation_name = request.operation_name;
         prepared.set_parsed_query(document.parsed.clone());
         let time_limit = if demand.after.is_some() { self.time_limit + demand.wait } else { self.time_limit };

@@ -107,7 +107,7 @@ impl Listed for LedgerEntry {
         columns: "payment_id, entry_no, movement_no, movement, account, currency, amount_minor, at",
         id: &["payment_id", "entry_no"],
     };
-    const MODEL: ReadModel = ReadModel::PaymentsLedger;
+    const MODELS: &'static [ReadModel] = &[ReadModel::PaymentsLedger];
 
     fn key(&self, _: &Sort) -> Key {
         let id = vec![Bind::Uuid(self.payment_id.0), Bind::Int(i64::from(self.entry_no))];

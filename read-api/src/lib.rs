@@ -1,7 +1,8 @@
 //! What the world reads: GraphQL over the read models in Postgres.
 //!
 //! This crate knows the tables of the read models, as the views in the schema `read`, and their checkpoints in
-//! `control.generations`. It knows no event, and it writes nothing.
+//! `control.generations`. It knows no event, and it writes nothing: what
+//! mends a read model is behind [`Repairs`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -21,6 +22,7 @@ mod low_stock;
 mod money;
 mod orders;
 mod own_writes;
+mod parked;
 mod position;
 mod products;
 mod projections;
@@ -45,6 +47,7 @@ use crate::feed::Feed;
 pub use crate::breaking::{NotASchema, breaking_changes};
 pub use crate::cursor::CursorKey;
 pub use crate::documents::{NotTrusted, TrustedDocuments};
+pub use crate::parked::{Redriven, RepairError, Repairs};
 pub use crate::position::{AsOf, History, LogError, LogHead, Moment, NotAPosition, Position};
 
 /// What the API needs to run.
@@ -59,6 +62,8 @@ pub struct Config {
     pub head: Arc<dyn LogHead>,
     /// How things were. Without it nobody is told.
     pub history: Option<Arc<dyn History>>,
+    /// Mends what is parked. Without it nobody does.
+    pub repairs: Option<Arc<dyn Repairs>>,
     /// Wakes the queries that wait for a position, whenever a projector in this process has committed. Without it they
     /// poll, at first every 5 ms and at last every 100 ms; with it they do both.
     pub wake: Option<watch::Receiver<()>>,
@@ -113,6 +118,7 @@ impl Config {
             cursor_key,
             head,
             history: None,
+            repairs: None,
             wake: None,
             time_limit: Self::TIME_LIMIT,
             introspection: true,
@@ -123,10 +129,14 @@ impl Config {
     }
 }
 
+/// How many WebSockets may wait for their client to say who it is.
+const STRANGERS: usize = 100;
+
 /// The API, at `/graphql`.
 pub fn router(config: Config) -> Router {
     let feed = Feed::new(config.pool.clone(), config.head.clone(), config.wake.clone());
-    let mut schema = query::schema().data(config.cursor_key).data(config.head).data(config.history).data(feed);
+    let schema = query::schema().data(config.cursor_key).data(config.head).data(feed);
+    let mut schema = schema.data(config.history).data(config.repairs);
     if !config.introspection {
         schema = schema.disable_introspection().disable_suggestions();
     }
@@ -139,6 +149,7 @@ pub fn router(config: Config) -> Router {
         introspection: config.introspection,
         limits: config.subscriptions,
         connections: Arc::new(Semaphore::new(config.subscriptions.connections.min(Semaphore::MAX_PERMITS))),
+        strangers: Arc::new(Semaphore::new(STRANGERS)),
         stop: config.stop,
     })
 }

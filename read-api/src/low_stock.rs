@@ -62,7 +62,7 @@ impl LowStock {
 
 impl Listed for LowStock {
     const TABLE: Table = Table { name: "read.low_stock", columns: "sku, available, threshold, since", id: &["sku"] };
-    const MODEL: ReadModel = ReadModel::LowStock;
+    const MODELS: &'static [ReadModel] = &[ReadModel::LowStock];
 
     fn key(&self, sort: &Sort) -> Key {
         let value = match sort.column {

@@ -94,7 +94,7 @@ impl Listed for Product {
                   changed_at",
         id: &["sku"],
     };
-    const MODEL: ReadModel = ReadModel::Products;
+    const MODELS: &'static [ReadModel] = &[ReadModel::Products];
 
     fn key(&self, sort: &Sort) -> Key {
         let value = match sort.column {

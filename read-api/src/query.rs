@@ -1,6 +1,6 @@
 //! The schema: the queries of all read models under one root.
 
-use async_graphql::{EmptyMutation, MergedObject, SchemaBuilder};
+use async_graphql::{MergedObject, SchemaBuilder};
 
 use crate::checkouts::CheckoutsQuery;
 use crate::customers::CustomersQuery;
@@ -8,6 +8,7 @@ use crate::ledger::LedgerQuery;
 use crate::limits;
 use crate::low_stock::LowStockQuery;
 use crate::orders::OrdersQuery;
+use crate::parked::{Mutation, ParkedQuery};
 use crate::products::ProductsQuery;
 use crate::projections::ProjectionsQuery;
 use crate::sales::SalesQuery;
@@ -27,14 +28,15 @@ pub(crate) struct Query(
     CustomersQuery,
     SalesQuery,
     ProjectionsQuery,
+    ParkedQuery,
     TimeTravelQuery,
 );
 
-pub(crate) type Schema = async_graphql::Schema<Query, EmptyMutation, SubscriptionRoot>;
+pub(crate) type Schema = async_graphql::Schema<Query, Mutation, SubscriptionRoot>;
 
 /// The schema, still without the data that its resolvers want.
-pub(crate) fn schema() -> SchemaBuilder<Query, EmptyMutation, SubscriptionRoot> {
-    Schema::build(Query::default(), EmptyMutation, SubscriptionRoot)
+pub(crate) fn schema() -> SchemaBuilder<Query, Mutation, SubscriptionRoot> {
+    Schema::build(Query::default(), Mutation, SubscriptionRoot)
         .limit_complexity(limits::COMPLEXITY)
         .limit_recursive_depth(limits::LEVELS + 1)
 }

@@ -124,6 +124,12 @@ pub(crate) struct ServeFlags {
     /// Whether callers need tokens: `none` lets everybody on this machine do everything [default: required].
     #[arg(long, value_name = "TOKENS")]
     pub(crate) tokens: Option<Tokens>,
+    /// Whether GraphQL shows its schema [default: where only this machine is served].
+    #[arg(long, value_name = "true|false")]
+    pub(crate) introspection: Option<bool>,
+    /// Answer the GraphQL documents of this file and no others.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trusted_only: Option<PathBuf>,
     /// Bring in the data of a small made-up shop, to have something to look at, with a made-up warehouse.
     #[arg(long)]
     pub(crate) demo: bool,

@@ -63,6 +63,10 @@ pub(crate) struct Config {
     pub(crate) sandbox_fulfil: bool,
     /// What the sandbox's gateway knows its users by. `None`: only this process may use it.
     pub(crate) sandbox_secret: Option<SecretString>,
+    /// Whether GraphQL shows its schema. `None`: where only this machine is served.
+    pub(crate) introspection: Option<bool>,
+    /// A file with the documents that GraphQL answers. `None`: any.
+    pub(crate) trusted_documents: Option<PathBuf>,
     cursor_key: Option<SecretString>,
     /// Where each value that is set comes from, by key.
     origins: HashMap<String, String>,
@@ -304,6 +308,8 @@ impl Config {
             },
             sandbox_fulfil: raw.sandbox.fulfil,
             sandbox_secret: raw.sandbox.secret,
+            introspection: raw.graphql.introspection,
+            trusted_documents: raw.graphql.trusted_documents,
             cursor_key: raw.cursor_key,
             origins,
         })
@@ -333,6 +339,8 @@ impl Config {
             self.log_format.map(quoted),
             Some(quoted(&self.log_filter)),
             self.cursor_key.as_ref().map(|_| quoted(MASK)),
+            self.introspection.map(|shown| shown.to_string()),
+            self.trusted_documents.as_ref().map(|path| quoted(path.display())),
             self.postgres_bin_dir.as_ref().map(|path| quoted(path.display())),
             Some(self.drain_timeout.as_secs().to_string()),
             Some(self.body_limit.to_string()),
@@ -501,7 +509,7 @@ impl Setting {
 }
 
 /// Every setting, in the order in which they are printed.
-const SETTINGS: [Setting; 25] = [
+const SETTINGS: [Setting; 27] = [
     Setting::new("database_url").unset("a private Postgres in the data directory").or_plain_variable(),
     Setting::new("event_store_url").unset("the log is in the database").or_plain_variable(),
     Setting::new("listen"),
@@ -518,6 +526,8 @@ const SETTINGS: [Setting; 25] = [
     Setting::new("log_format").unset("text on a terminal, else json"),
     Setting::new("log_filter"),
     Setting::new("cursor_key").unset("made once and kept in the data directory"),
+    Setting::new("graphql.introspection").unset("the schema is shown where only this machine is served"),
+    Setting::new("graphql.trusted_documents").unset("any document is answered that keeps within the limits"),
     Setting::new("postgres_bin_dir").unset("looked for in the usual places"),
     // Seconds.
     Setting::new("drain_timeout"),
@@ -546,12 +556,20 @@ struct Raw {
     log_format: Option<LogFormat>,
     log_filter: String,
     cursor_key: Option<SecretString>,
+    #[serde(default)]
+    graphql: RawGraphQl,
     postgres_bin_dir: Option<PathBuf>,
     drain_timeout: u64,
     body_limit: usize,
     gateway: RawGateway,
     checkout: RawCheckout,
     sandbox: RawSandbox,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct RawGraphQl {
+    introspection: Option<bool>,
+    trusted_documents: Option<PathBuf>,
 }
 
 #[derive(serde::Deserialize)]
@@ -615,6 +633,12 @@ fn flag_settings(flags: &SettingFlags, serve: Option<&ServeFlags>) -> Vec<(&'sta
         ("listen", "--listen", serve.and_then(|serve| serve.listen).map(|listen| listen.to_string())),
         ("tokens", "--tokens", serve.and_then(|serve| serve.tokens).map(|tokens| tokens.to_string())),
         ("roles", "--roles", serve.and_then(|serve| serve.roles.as_ref()).map(roles)),
+        (
+            "graphql.introspection",
+            "--introspection",
+            serve.and_then(|serve| serve.introspection).map(|shown| shown.to_string()),
+        ),
+        ("graphql.trusted_documents", "--trusted-only", serve.and_then(|serve| serve.trusted_only.as_ref()).map(path)),
         // A made-up shop without a warehouse would never send anything.
         ("sandbox.fulfil", "--demo", serve.filter(|serve| serve.demo).map(|_| "true".to_owned())),
         ("sandbox.fulfil", "--fulfil", serve.filter(|serve| serve.fulfil).map(|_| "true".to_owned())),
@@ -890,6 +914,29 @@ mod tests {
         let serve = ServeFlags { tokens: Some(Tokens::None), ..ServeFlags::default() };
         let config = Config::load(&Environment::default(), &SettingFlags::default(), Some(&serve)).unwrap();
         assert_eq!(config.tokens, Tokens::None);
+    }
+
+    #[test]
+    fn what_graphql_shows_and_answers_comes_from_every_source() {
+        let shown = |file: &str, variables: &[(&str, &str)], flag: Option<bool>| {
+            let serve =
+                ServeFlags { introspection: flag, trusted_only: Some("b.json".into()), ..ServeFlags::default() };
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("shop.toml");
+            fs::write(&path, file).unwrap();
+            let flags = SettingFlags { config: Some(path), ..SettingFlags::default() };
+            let config = Config::load(&environment(variables), &flags, Some(&serve)).unwrap();
+            assert_eq!(config.trusted_documents.as_deref(), Some(Path::new("b.json")));
+            config.introspection
+        };
+        let file = "graphql.introspection = true\ngraphql.trusted_documents = 'a.json'";
+        let variable = [("STOREFOLD_GRAPHQL_INTROSPECTION", "false")];
+        assert_eq!(shown("", &[], None), None);
+        assert_eq!(shown(file, &[], None), Some(true));
+        assert_eq!(shown(file, &variable, None), Some(false));
+        assert_eq!(shown(file, &variable, Some(true)), Some(true));
+        let error = told(load("graphql.introspection = 'perhaps'", &[], SettingFlags::default()));
+        assert!(error.contains("graphql.introspection") && error.contains("perhaps"), "{error}");
     }
 
     #[test]

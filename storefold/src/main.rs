@@ -15,6 +15,7 @@ mod inspect;
 mod logs;
 mod postgres;
 mod rebuild;
+mod repairs;
 mod schema;
 mod serve;
 mod server;

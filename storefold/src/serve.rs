@@ -19,6 +19,7 @@ use write_side::http::Problem;
 
 use crate::config::{Config, Role};
 use crate::history::Past;
+use crate::repairs::Mender;
 use crate::shop::{Head, Shop};
 use crate::tokens::{self, Demanded};
 use crate::trade::{self, Counter};
@@ -53,7 +54,7 @@ async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch:
         router = router.merge(counter.router());
     }
     if plays(Role::Read) {
-        let queries = read_api(config, shop, &stop)?.layer(axum::middleware::from_fn(for_the_shop));
+        let queries = read_api(config, shop, &stop, &demanded)?.layer(axum::middleware::from_fn(for_the_shop));
         router = router.merge(access::guard(queries, &demanded.gate));
     }
     if !plays(Role::Write) {
@@ -97,14 +98,17 @@ async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch:
 }
 
 /// Lets nobody query but who belongs to the shop, until each field says who may read it. The page to try queries out on is
-/// for everybody.
+/// for everybody, and a WebSocket asks for the token itself: a browser cannot send it with the handshake.
 async fn for_the_shop(request: Request, next: Next) -> Response {
     let caller = request.extensions().get::<Caller>();
-    let is_upgrade = request.headers().contains_key(header::UPGRADE);
-    let is_page = request.method() == Method::GET && request.uri().query().is_none() && !is_upgrade;
+    let is_get = request.method() == Method::GET;
+    // What names another protocol is a WebSocket, or is refused there.
+    let is_upgrade = is_get && request.headers().contains_key(header::UPGRADE);
+    let is_page = is_get && request.uri().query().is_none() && !is_upgrade;
     match caller {
         Some(Caller { customer: None, .. }) => next.run(request).await,
         _ if is_page => next.run(request).await,
+        None if is_upgrade => next.run(request).await,
         None => Refusal::NoToken.into_response(),
         Some(_) => Refusal::NotForCustomers.into_response(),
     }
@@ -136,13 +140,20 @@ fn is_local(host: &str) -> bool {
 }
 
 /// GraphQL, woken by the projectors of this process when it has any.
-fn read_api(config: &Config, shop: &Shop, stop: &watch::Receiver<bool>) -> anyhow::Result<Router> {
+fn read_api(config: &Config, shop: &Shop, stop: &watch::Receiver<bool>, demanded: &Demanded) -> anyhow::Result<Router> {
     let key = read_api::CursorKey::new(config.cursor_key()?.expose_secret().as_bytes());
     let mut api = read_api::Config::new(shop.read_pool.clone(), key, std::sync::Arc::new(Head(shop.store.clone())));
     if config.roles.contains(Role::Project) {
         api.wake = Some(shop.projections.moved.subscribe());
     }
     api.history = Some(std::sync::Arc::new(Past(shop.store.clone())));
+    api.repairs = Some(std::sync::Arc::new(Mender(shop.projections.clone())));
+    // Where others are served, the schema is theirs to know who make clients for them.
+    api.introspection = config.introspection.unwrap_or(demanded.local);
+    if let Some(path) = &config.trusted_documents {
+        let at = || format!("graphql.trusted_documents = {} cannot be used", path.display());
+        api.trusted = Some(read_api::TrustedDocuments::read(path).with_context(at)?);
+    }
     api.stop = Some(stop.clone());
     Ok(read_api::router(api))
 }
@@ -162,8 +173,10 @@ fn welcome(config: &Config, address: std::net::SocketAddr, demanded: &Demanded) 
     }
     lines.push(format!("  tokens     {}", demanded.told));
     lines.push("  Ctrl-C stops it.".to_owned());
+    // At once: whoever reads the first line may have had enough.
+    let text = lines.join("\n") + "\n";
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", lines.join("\n")).and_then(|()| out.flush()).context("cannot write to standard output")
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
 #[derive(Clone)]

@@ -171,7 +171,7 @@ async fn every_flag_of_a_setting_is_there() {
     let page = page("configuration.md");
     let flags: Vec<String> =
         rows(&page).into_iter().map(|(_, cells)| cells[1].clone()).filter(|flag| !flag.is_empty()).collect();
-    assert_eq!(flags.len(), 9, "{flags:?}");
+    assert_eq!(flags.len(), 11, "{flags:?}");
     let has =
         |name: &str| help.lines().any(|line| line.trim() == name || line.trim().starts_with(&format!("{name} <")));
     for flag in flags {

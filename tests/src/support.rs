@@ -217,7 +217,12 @@ const TOKEN_KEY: &str = r#"{"kty":"oct","kid":"tests","k":"AAECAwQFBgcICQoLDA0OD
 
 /// A token for such a server.
 pub(crate) fn token(subject: &str, scopes: Scopes, customer: Option<Uuid>) -> String {
-    let (issuer, audience, lifetime) = ("storefold".into(), "storefold".into(), Duration::from_secs(24 * 60 * 60));
+    token_for(subject, scopes, customer, Duration::from_secs(24 * 60 * 60))
+}
+
+/// One that holds for so long.
+pub(crate) fn token_for(subject: &str, scopes: Scopes, customer: Option<Uuid>, lifetime: Duration) -> String {
+    let (issuer, audience) = ("storefold".into(), "storefold".into());
     let (subject, customer) = (subject.to_owned(), customer.map(CustomerId));
     let grant = Grant { issuer, audience, subject, scopes, customer, lifetime };
     Signer::of(TOKEN_KEY).unwrap().token(&grant).unwrap()

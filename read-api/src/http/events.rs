@@ -13,6 +13,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
 use axum::response::Response;
 use futures::stream::{self, Stream};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::live::{self, Frame};
 use super::media::Media;
@@ -21,14 +22,18 @@ use super::{Body, Endpoint, Prepared};
 use crate::error::{Code, request_error};
 
 /// Answers by a stream.
-pub(super) fn respond(endpoint: Arc<Endpoint>, prepared: Result<Prepared, ServerError>) -> Result<Response, Problem> {
+pub(super) fn respond(
+    endpoint: Arc<Endpoint>,
+    prepared: Result<Prepared, ServerError>,
+    expiry: Option<Instant>,
+) -> Result<Response, Problem> {
     let place = endpoint.connections.clone().try_acquire_owned().map_err(|_| Problem::too_many_connections())?;
     let (out, frames) = mpsc::channel(1);
     let (stop, stopped) = watch::channel(false);
     let limits = endpoint.limits;
     // The place is free again when the operation has ended, also while nobody reads the rest of the stream.
     live::start(endpoint, prepared, (), out, stopped, Some(limits.unread), Some(place));
-    let answers = Answers { frames, ping: limits.ping, ended: false, _stop: stop };
+    let answers = Answers { frames, ping: limits.ping, expiry, ended: false, _stop: stop };
     let mut response = Response::new(HttpBody::from_stream(answers.events()));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(Media::Events.content_type()));
@@ -43,6 +48,8 @@ pub(super) fn respond(endpoint: Arc<Endpoint>, prepared: Result<Prepared, Server
 struct Answers {
     frames: mpsc::Receiver<((), Frame)>,
     ping: Duration,
+    /// When the client's token expires.
+    expiry: Option<Instant>,
     ended: bool,
     _stop: watch::Sender<bool>,
 }
@@ -58,7 +65,15 @@ impl Answers {
             if answers.ended {
                 return None;
             }
-            let events = match tokio::time::timeout(answers.ping, answers.frames.recv()).await {
+            let frame = tokio::select! {
+                frame = tokio::time::timeout(answers.ping, answers.frames.recv()) => frame,
+                () = live::expired(answers.expiry) => {
+                    answers.ended = true;
+                    let expired = request_error(Code::Unauthenticated, "The token has expired. Ask again with another.");
+                    return Some((Ok(refused(vec![expired])), answers));
+                }
+            };
+            let events = match frame {
                 Err(_) => PING.to_owned(),
                 Ok(Some(((), Frame::Next(json)))) => next(&json),
                 Ok(last) => {

@@ -1,12 +1,14 @@
 //! Operations over transports that send several answers: a subscription has many, a query one.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use access::Caller;
 use async_graphql::ServerError;
 use async_graphql::parser::types::OperationType;
 use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::{Body, Endpoint, Outcome, Prepared, body, refusal};
@@ -22,6 +24,20 @@ pub(super) enum Frame {
     Refused(Vec<ServerError>),
     /// There are no more answers.
     Complete,
+}
+
+/// When the token of a caller expires; `None`: never.
+pub(super) fn expiry(caller: &Caller) -> Option<Instant> {
+    let left = caller.until?.duration_since(SystemTime::now()).unwrap_or_default();
+    Instant::now().checked_add(left)
+}
+
+/// Returns when a token has expired.
+pub(super) async fn expired(expiry: Option<Instant>) {
+    match expiry {
+        Some(expiry) => tokio::time::sleep_until(expiry).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Executes an operation in a task of its own and sends what there is to send, each with `tag`. It ends when all is sent;

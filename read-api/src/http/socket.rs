@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::{Caller, Gate, Refusal};
 use async_graphql::ServerError;
 use axum::extract::WebSocketUpgrade;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -35,17 +36,29 @@ const GOING_AWAY: Closing = Closing(1001, "the server stops");
 const SLOW: Closing = Closing(1008, "what was sent was not read in time");
 const SILENT: Closing = Closing(1008, "no answer to a ping");
 const INVALID: Closing = Closing(4400, "Invalid message");
+const BUSY: Closing = Closing(1013, "as many clients follow something as may");
+const NO_KEYS: Closing = Closing(1013, "tokens cannot be verified at the moment");
 const UNAUTHORIZED: Closing = Closing(4401, "Unauthorized");
+const FORBIDDEN: Closing = Closing(4403, "Forbidden");
+const EXPIRED: Closing = Closing(4403, "the token has expired");
 const NO_PROTOCOL: Closing = Closing(4406, "Subprotocol not acceptable");
 const NO_INIT: Closing = Closing(4408, "Connection initialisation timeout");
 const EXISTS: Closing = Closing(4409, "There is a subscriber of this id already");
 const INIT_TWICE: Closing = Closing(4429, "Too many initialisation requests");
 
 /// Takes a client in.
-pub(super) fn accept(endpoint: Arc<Endpoint>, socket: WebSocketUpgrade) -> Result<Response, Problem> {
-    let place = endpoint.connections.clone().try_acquire_owned().map_err(|_| Problem::too_many_connections())?;
+pub(super) fn accept(
+    endpoint: Arc<Endpoint>,
+    caller: Option<Caller>,
+    gate: Option<Gate>,
+    socket: WebSocketUpgrade,
+) -> Result<Response, Problem> {
+    // Those of whom nothing is known do not take the places of others.
+    let is_stranger = gate.is_some() && caller.is_none();
+    let places = if is_stranger { &endpoint.strangers } else { &endpoint.connections };
+    let place = places.clone().try_acquire_owned().map_err(|_| Problem::too_many_connections())?;
     let socket = socket.protocols([PROTOCOL]).max_message_size(LARGEST_BODY).max_frame_size(LARGEST_BODY);
-    Ok(socket.on_upgrade(move |socket| Connection::new(endpoint, socket, place).serve()))
+    Ok(socket.on_upgrade(move |socket| Connection::new(endpoint, caller, gate, socket, place).serve()))
 }
 
 /// Names one operation of a connection for ever: a client may use the id of one that is over again.
@@ -53,6 +66,10 @@ type Serial = u64;
 
 struct Connection {
     endpoint: Arc<Endpoint>,
+    /// Who the client is, as far as it was proved.
+    caller: Option<Caller>,
+    /// What verifies its token. Without one, nobody is asked for any.
+    gate: Option<Gate>,
     socket: WebSocket,
     /// Whether the client has introduced itself.
     initialised: bool,
@@ -62,7 +79,7 @@ struct Connection {
     next: Serial,
     out: mpsc::Sender<(Serial, Frame)>,
     frames: mpsc::Receiver<(Serial, Frame)>,
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 /// What a client sends.
@@ -76,11 +93,17 @@ struct Incoming<'a> {
 }
 
 impl Connection {
-    fn new(endpoint: Arc<Endpoint>, socket: WebSocket, place: OwnedSemaphorePermit) -> Self {
+    fn new(
+        endpoint: Arc<Endpoint>,
+        caller: Option<Caller>,
+        gate: Option<Gate>,
+        socket: WebSocket,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
         // What is ready waits with its operation, so that a client that does not read is not written for.
         let (out, frames) = mpsc::channel(1);
         let (operations, ids) = (HashMap::new(), HashMap::new());
-        Self { endpoint, socket, initialised: false, operations, ids, next: 0, out, frames, _place: place }
+        Self { endpoint, caller, gate, socket, initialised: false, operations, ids, next: 0, out, frames, place }
     }
 
     /// Serves until either side has enough.
@@ -119,6 +142,7 @@ impl Connection {
                     None => std::future::pending().await,
                 }
             };
+            let expiry = self.caller.as_ref().and_then(live::expiry);
             let sent = tokio::select! {
                 received = self.socket.recv() => {
                     heard = true;
@@ -131,6 +155,7 @@ impl Connection {
                 }
                 Some((serial, frame)) = self.frames.recv() => self.forward(serial, frame).await,
                 () = server_stops => Err(GOING_AWAY),
+                () = live::expired(expiry) => Err(EXPIRED),
                 () = tokio::time::sleep_until(introduced_until), if !self.initialised => Err(NO_INIT),
                 _ = ping.tick() => match std::mem::take(&mut heard) {
                     true => self.send(Message::Ping(Default::default())).await,
@@ -149,6 +174,7 @@ impl Connection {
         match (kind, id) {
             ("connection_init", None) if self.initialised => Err(INIT_TWICE),
             ("connection_init", None) => {
+                self.introduce(payload).await?;
                 self.initialised = true;
                 self.say(json!({ "type": "connection_ack" })).await
             }
@@ -167,6 +193,28 @@ impl Connection {
         }
     }
 
+    /// Lets in who may follow something: by the token that it brings along, as a browser does, which can send no header,
+    /// or by the one of the handshake.
+    async fn introduce(&mut self, payload: Option<&RawValue>) -> Result<(), Closing> {
+        let Some(gate) = &self.gate else { return Ok(()) };
+        let is_stranger = self.caller.is_none();
+        if let Some(authorization) = authorization(payload)? {
+            let caller = gate.authorized(&authorization).await.map_err(|refusal| {
+                tracing::debug!(reason = %refusal, "a token was refused");
+                if refusal == Refusal::NoKeys { NO_KEYS } else { FORBIDDEN }
+            })?;
+            self.caller = Some(caller);
+        }
+        // As long as the fields do not say who may read them, they are for the shop's own people.
+        if self.caller.as_ref().is_none_or(|caller| caller.customer.is_some()) {
+            return Err(FORBIDDEN);
+        }
+        if is_stranger {
+            self.place = self.endpoint.connections.clone().try_acquire_owned().map_err(|_| BUSY)?;
+        }
+        Ok(())
+    }
+
     async fn subscribe(&mut self, id: String, payload: &RawValue) -> Result<(), Closing> {
         let Ok(request) = Request::parse(payload.get().as_bytes()) else { return Err(INVALID) };
         if self.operations.len() >= self.endpoint.limits.per_connection {
@@ -179,7 +227,7 @@ impl Connection {
         let (stop, stopped) = watch::channel(false);
         self.operations.insert(id.clone(), (serial, stop));
         self.ids.insert(serial, id);
-        let prepared = self.endpoint.prepare(request, NO_DEMAND);
+        let prepared = self.endpoint.prepare(request, NO_DEMAND, self.caller.clone());
         // How long the client may leave things unread is a matter of the connection, which its operations share.
         live::start(self.endpoint.clone(), prepared, serial, self.out.clone(), stopped, None, None);
         Ok(())
@@ -213,5 +261,18 @@ impl Connection {
     async fn send(&mut self, message: Message) -> Result<(), Closing> {
         // That the client is gone is noticed by whoever reads from it.
         tokio::time::timeout(self.endpoint.limits.unread, self.socket.send(message)).await.map(drop).map_err(|_| SLOW)
+    }
+}
+
+/// What a client says under `Authorization` when it introduces itself, however that is written.
+fn authorization(payload: Option<&RawValue>) -> Result<Option<String>, Closing> {
+    let Some(payload) = payload else { return Ok(None) };
+    let Ok(payload) = serde_json::from_str::<Option<Map<String, Value>>>(payload.get()) else { return Err(INVALID) };
+    let named = |(name, value): (String, Value)| name.eq_ignore_ascii_case("authorization").then_some(value);
+    let mut given = payload.into_iter().flatten().filter_map(named);
+    match (given.next(), given.next()) {
+        (None, _) => Ok(None),
+        (Some(Value::String(authorization)), None) => Ok(Some(authorization)),
+        _ => Err(FORBIDDEN),
     }
 }

@@ -163,7 +163,7 @@ impl Listed for Order {
                   tracking, dispatched_at, delivered_at, shipment_reason",
         id: &["order_id"],
     };
-    const MODEL: ReadModel = ReadModel::Orders;
+    const MODELS: &'static [ReadModel] = &[ReadModel::Orders];
 
     fn key(&self, sort: &Sort) -> Key {
         let value = match sort.column {

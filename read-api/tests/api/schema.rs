@@ -82,12 +82,13 @@ fn the_sdl_needs_no_database() {
         "type LedgerEntryConnection {",
         "type LowStockConnection {",
         "  ledgerBalances(",
+        "type Mutation {",
         "type Subscription {",
         "input OrderMoment @oneOf {",
     ] {
         assert!(sdl.contains(line), "{line} is not in\n{sdl}");
     }
-    for leaked in ["type Total ", "PaymentColumns", "OrderRow", "OrdersQuery", "Mutation"] {
+    for leaked in ["type Total ", "PaymentColumns", "OrderRow", "OrdersQuery"] {
         assert!(!sdl.contains(leaked), "{leaked} is in\n{sdl}");
     }
 }

@@ -1,6 +1,10 @@
 //! GraphQL as frontends meet it: what is followed, through processes of their own; how things were; the schema; and clients
 //! that others wrote.
 
+mod documents;
+mod repairs;
+mod sockets;
+
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -44,6 +48,25 @@ impl Events {
             }
             let chunk = tokio::time::timeout(Duration::from_secs(60), self.chunks.next()).await;
             self.text.push_str(std::str::from_utf8(&chunk.expect("nothing comes")?).unwrap());
+        }
+    }
+
+    /// The code of the error that it ends with.
+    async fn last_code(&mut self) -> String {
+        loop {
+            while let Some((event, rest)) = self.text.split_once("\n\n") {
+                let (event, rest) = (event.to_owned(), rest.to_owned());
+                self.text = rest;
+                let answer = event.strip_prefix("event: next\ndata: ").map(|json| serde_json::from_str(json).unwrap());
+                if let Some(code) = answer
+                    .and_then(|answer: Value| answer["errors"][0]["extensions"]["code"].as_str().map(str::to_owned))
+                {
+                    return code;
+                }
+            }
+            let chunk = tokio::time::timeout(Duration::from_secs(60), self.chunks.next()).await;
+            let chunk = chunk.expect("nothing comes").expect("it ended without an error");
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     }
 
