@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::Utc;
@@ -12,6 +13,9 @@ use crate::{
     AllPage, Append, AppendError, Appended, Direction, EventStore, Filter, NewEvent, PastTheEnd, Position, ReadError,
     RecordedEvent, StreamName, StreamPage,
 };
+
+/// After this long a reader looks for itself, whatever it was told.
+const FLOOR: Duration = Duration::from_secs(1);
 
 /// A log in memory.
 pub struct MemoryEventStore {
@@ -130,7 +134,7 @@ impl EventStore for MemoryEventStore {
 
     async fn changed(&self, seen: Option<Position>) {
         let mut head = self.head.subscribe();
-        // The sender lives in `self`, so this ends only when the head moves.
-        let _ = head.wait_for(|head| *head > seen).await;
+        // Either way the caller looks again.
+        let _ = tokio::time::timeout(FLOOR, head.wait_for(|head| *head > seen)).await;
     }
 }

@@ -91,6 +91,9 @@ impl ReadModel for PaymentsLedger {
     fn fold(tables: &mut Tables, happened: &Happened) -> Result<(), FoldError> {
         let ShopEvent::Payments(payment, event) = &happened.event else { return Ok(()) };
         let row = match event {
+            Event::Requested(_) if happened.revision > 0 => {
+                return Err(FoldError::Broken("a payment is requested a second time".to_owned()));
+            }
             Event::Requested(requested) => asked(payment.0, requested.amount, happened.at),
             _ => tables.payments.get(&(payment.0,))?.ok_or_else(|| missing("payment", payment))?.clone(),
         };

@@ -1,6 +1,6 @@
 //! The rows of one table as a fold has them in memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::io;
 
@@ -35,6 +35,8 @@ pub struct Rows<R: Row> {
     limit: Option<usize>,
     /// How many bytes a row has in the form in which it is copied, on average of the last ones.
     row_bytes: usize,
+    /// What was brought back into memory and is in the file as it is here.
+    clean: HashSet<R::Key>,
     /// What did not fit into memory.
     spill: Option<Spill<R>>,
     /// Why a row could not be brought back into memory.
@@ -52,6 +54,7 @@ impl<R: Row> Rows<R> {
             complete,
             limit: None,
             row_bytes: 0,
+            clean: HashSet::new(),
             spill: None,
             failed: None,
         }
@@ -70,6 +73,7 @@ impl<R: Row> Rows<R> {
                 Ok(None) => return Ok(None),
                 Ok(row) => {
                     self.loaded.insert(key.clone(), row);
+                    self.clean.insert(key.clone());
                 }
                 Err(error) => {
                     self.failed = Some(error);
@@ -260,6 +264,7 @@ impl<R: Row> Table for Rows<R> {
 
     fn clear(&mut self) {
         self.loaded.clear();
+        self.clean.clear();
         self.reset();
     }
 
@@ -276,7 +281,8 @@ impl<R: Row> Table for Rows<R> {
             Some(spill) => spill,
             none => none.insert(Spill::new()?),
         };
-        spill.write(cold.into_iter().filter(|(key, _)| !self.loaded.contains_key(key)))
+        let clean = std::mem::take(&mut self.clean);
+        spill.write(cold.into_iter().filter(|(key, _)| !self.loaded.contains_key(key) && !clean.contains(key)))
     }
 
     fn pour_settled(&mut self, _: &mut dyn FnMut(Vec<u8>)) -> io::Result<()> {

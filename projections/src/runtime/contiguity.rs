@@ -14,7 +14,7 @@ use super::ProjectionError;
 
 /// How many streams a projector remembers, at least: twice as many at most.
 const REMEMBERED: usize = 1 << 16;
-/// The same of a rebuild, or of a part of its keys.
+/// The same of a rebuild, all of its parts together.
 const REMEMBERED_IN_REBUILD: usize = 1 << 22;
 
 /// The revision that comes next in each stream, as far as it is known. Streams are told apart by a hash of 64 bits.
@@ -32,9 +32,9 @@ pub(super) struct Contiguity {
 }
 
 impl Contiguity {
-    /// From the beginning of the log on: every stream begins with revision 0.
-    pub(super) fn from_the_beginning() -> Self {
-        Self::new(REMEMBERED_IN_REBUILD, true, (0, None))
+    /// From the beginning of the log on, for one of so many parts of it: every stream begins with revision 0.
+    pub(super) fn from_the_beginning(parts: usize) -> Self {
+        Self::new(REMEMBERED_IN_REBUILD / parts.max(1), true, (0, None))
     }
 
     /// From a checkpoint on.
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn from_the_beginning_every_stream_begins_at_zero() {
-        let mut contiguity = Contiguity::from_the_beginning();
+        let mut contiguity = Contiguity::from_the_beginning(1);
         let events = [event("a-1", 0), event("b-1", 0), event("a-1", 1)];
         assert_eq!(gap(&contiguity, &events), None);
         contiguity.learn(&events, 1, None);

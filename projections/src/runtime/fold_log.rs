@@ -22,7 +22,7 @@ use crate::rows::Tables as _;
 use crate::shop_event::{Happened, Undecodable};
 
 /// How many events of the log are read at a time.
-const PAGE: usize = 5_000;
+const PAGE: usize = if cfg!(test) { 7 } else { 5_000 };
 /// How many pages may be decoded before they are folded.
 const AHEAD: usize = 3;
 
@@ -53,9 +53,9 @@ pub(super) async fn fold_log<M: ReadModel>(
     let mut shards = Vec::new();
     for _ in 0..count {
         let parking = Parking::of_a_rebuild(&mut *connection, M::NAME).await?;
-        shards.push(Shard::<M>::new(context.memory / count, parking, load.sink()));
+        shards.push(Shard::<M>::new(context.memory, count, parking, load.sink()));
     }
-    let mut pages = read_ahead::<M>(context, until, count);
+    let (mut pages, reader) = read_ahead::<M>(context, until, count);
     let mut checkpoint = None;
     while let Some(page) = pages.recv().await {
         let Page { parts, read_to } = page?.await.map_err(cut_off)?;
@@ -67,6 +67,8 @@ pub(super) async fn fold_log<M: ReadModel>(
         let events = context.store.events_between(None, checkpoint).unwrap_or_else(folded);
         progress(Progress { phase: Phase::Folding, events, of });
     }
+    // That it has ended is not yet that it has come to the end.
+    reader.await.map_err(cut_off)?;
     let events = shards.iter().map(|shard| shard.events).sum();
     progress(Progress { phase: Phase::Loading, events, of: None });
     let ends = shards.into_iter().map(|shard| spawn_blocking(move || shard.end()));
@@ -95,15 +97,14 @@ struct Part {
     happened: Vec<Result<Happened, Arc<Undecodable>>>,
 }
 
+/// Pages that are being decoded, in order.
+type Pages = mpsc::Receiver<Result<JoinHandle<Page>, ReadError>>;
+
 /// Reads the log, and has each page decoded while the next ones are read. Ends with the receiver.
-fn read_ahead<M: ReadModel>(
-    context: &Context,
-    until: Option<Until>,
-    parts: usize,
-) -> mpsc::Receiver<Result<JoinHandle<Page>, ReadError>> {
+fn read_ahead<M: ReadModel>(context: &Context, until: Option<Until>, parts: usize) -> (Pages, JoinHandle<()>) {
     let (sender, pages) = mpsc::channel(AHEAD);
     let store = context.store.clone();
-    tokio::spawn(async move {
+    let reader = tokio::spawn(async move {
         let filter = Filter::categories(M::CATEGORIES.iter().copied());
         let mut after = None;
         loop {
@@ -129,7 +130,7 @@ fn read_ahead<M: ReadModel>(
             }
         }
     });
-    pages
+    (pages, reader)
 }
 
 /// Decodes events and deals them out by their keys.
@@ -157,10 +158,10 @@ struct Shard<M: ReadModel> {
 }
 
 impl<M: ReadModel> Shard<M> {
-    fn new(memory: usize, parking: Parking, sink: Sink) -> Self {
+    fn new(memory: usize, parts: usize, parking: Parking, sink: Sink) -> Self {
         let mut tables = M::Tables::new(true);
-        tables.limit(memory);
-        let contiguity = Contiguity::from_the_beginning();
+        tables.limit(memory / parts);
+        let contiguity = Contiguity::from_the_beginning(parts);
         Self { tables, events: 0, parking, contiguity, parked: Default::default(), sink: Some(sink) }
     }
 

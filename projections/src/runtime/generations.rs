@@ -153,8 +153,12 @@ pub(super) async fn prepare<M: ReadModel>(pool: &PgPool) -> Result<(), sqlx::Err
 
 /// Adds a generation to the book, into which nothing is folded yet.
 pub(super) async fn add<M: ReadModel>(connection: &mut PgConnection, state: State) -> Result<Generation, sqlx::Error> {
+    // Those that were made before numbers were kept count too.
     let next = "with next as (
-            select coalesce(max(generation), 0) + 1 as generation from control.generations where name = $1
+            insert into control.generation_numbers as numbers (name, last)
+            select $1, coalesce(max(generation), 0) + 1 from control.generations where name = $1
+            on conflict (name) do update set last = greatest(numbers.last + 1, excluded.last)
+            returning last as generation
         )
         insert into control.generations (name, version, generation, state, schema_name)
         select $1, $2, generation, $3, format('%s_v%s_g%s', $1, $2, generation) from next

@@ -16,14 +16,14 @@ use crate::rows::Tables as _;
 /// How many chunks of rows may wait for a table's connection before the fold waits for it.
 const AHEAD: usize = 16;
 /// After this long what was copied is committed: a transaction that is open for long keeps the whole server from cleaning up.
-const PORTION: Duration = Duration::from_secs(60);
+const PORTION: Duration = if cfg!(test) { Duration::from_millis(1) } else { Duration::from_secs(60) };
 
 /// Tables that are being filled. Dropped, it stops.
 pub(super) struct Load {
     sink: Sink,
     tables: JoinSet<Result<u64, sqlx::Error>>,
     /// The keys that belong to no table by their text.
-    other_keys: String,
+    other_keys: Vec<String>,
 }
 
 /// Where the rows of each table go.
@@ -80,7 +80,7 @@ impl Load {
             rows += joined(ended)?;
         }
         let mut transaction = connection.begin().await?;
-        sql::in_schema(&mut transaction, schema, &other_keys).await?;
+        sql::in_schema(&mut transaction, schema, &other_keys.join(";")).await?;
         transaction.commit().await?;
         Ok(rows)
     }
@@ -96,7 +96,7 @@ async fn fill(
     schema: &str,
     table: &str,
     copy: &str,
-    keys: &str,
+    keys: &[String],
     mut rows: mpsc::Receiver<Vec<u8>>,
 ) -> Result<u64, sqlx::Error> {
     let mut next = rows.recv().await;
@@ -112,7 +112,10 @@ async fn fill(
         let mut copying = transaction.copy_in_raw(&format!("{copy} (format binary{frozen})")).await?;
         copying.send(sql::COPY_HEADER).await?;
         copying.send(first).await?;
-        while let Ok(Some(chunk)) = tokio::time::timeout_at(ends, rows.recv()).await {
+        // Where there is always a next chunk, the time is not looked at while it is waited for.
+        while Instant::now() < ends
+            && let Ok(Some(chunk)) = tokio::time::timeout_at(ends, rows.recv()).await
+        {
             copying.send(chunk).await?;
         }
         copying.send(sql::COPY_END).await?;
@@ -120,10 +123,12 @@ async fn fill(
         transaction.commit().await?;
         (next, frozen) = (rows.recv().await, "");
     }
-    let mut transaction = connection.begin().await?;
-    sql::in_schema(&mut transaction, schema, keys).await?;
-    sql::analyze(&mut transaction, schema, &[table]).await?;
-    transaction.commit().await?;
+    for key in keys {
+        let mut transaction = connection.begin().await?;
+        sql::in_schema(&mut transaction, schema, key).await?;
+        transaction.commit().await?;
+    }
+    sql::analyze(&mut connection, schema, &[table]).await?;
     connection.close().await?;
     Ok(count)
 }

@@ -130,6 +130,8 @@ pub trait Projector: Send + Sync {
     fn version(&self) -> i32;
     /// The names of its tables, which are those of its views in the schema `read`.
     fn tables(&self) -> Vec<&'static str>;
+    /// The categories of the streams whose events it takes.
+    fn categories(&self) -> &'static [&'static str];
     /// The script that adds the keys and indexes to its tables.
     fn keys(&self) -> &'static str;
     /// Makes an empty first generation when there is none.
@@ -215,6 +217,10 @@ impl<M: ReadModel> Projector for Runs<M> {
 
     fn tables(&self) -> Vec<&'static str> {
         M::Tables::names()
+    }
+
+    fn categories(&self) -> &'static [&'static str] {
+        M::CATEGORIES
     }
 
     fn keys(&self) -> &'static str {

@@ -106,7 +106,13 @@ pub(super) async fn rebuild<M: ReadModel>(
         return Err(ProjectionError::Outdated { name: M::NAME.to_owned(), live, known: M::VERSION });
     }
     generations::sweep(&mut claim, M::NAME).await?;
-    let (mut shadow, rows) = build::<M>(context, &mut claim, progress).await?;
+    let built = build::<M>(context, &mut claim, progress).await;
+    if built.is_err()
+        && let Err(error) = generations::sweep(&mut claim, M::NAME).await
+    {
+        tracing::warn!(%error, "what an unfinished rebuild has left is there until the next one");
+    }
+    let (mut shadow, rows) = built?;
     let events = shadow.events;
     catch_up::<M>(context, &mut claim, &mut shadow, progress).await?;
     progress(Progress { phase: Phase::Verifying, events, of: None });
@@ -195,6 +201,7 @@ pub(super) async fn copy_as_of<M: ReadModel>(
     sql::check_free(&mut connection, schema).await?;
     // Under a name of its own until it is whole.
     let unfinished = format!("unfinished_{}", Uuid::new_v4().simple());
+    sql::sweep_unfinished(&mut connection, &unfinished).await?;
     let copied = async {
         create::<M>(&mut connection, &unfinished).await?;
         let mut load = Load::begin::<M>(&connection_options(context), &unfinished);
@@ -222,13 +229,14 @@ pub(super) async fn copy_as_of<M: ReadModel>(
     Ok(Rebuilt { generation: None, position: checkpoint, rows, events, took: start.elapsed() })
 }
 
-/// A connection that may rest for long between two statements of a transaction: nobody waits for it.
+/// A connection that may rest for long, and be busy for long: nobody waits for it.
 async fn patient_connection(context: &Context) -> Result<PgConnection, sqlx::Error> {
     PgConnection::connect_with(&connection_options(context)).await
 }
 
 fn connection_options(context: &Context) -> PgConnectOptions {
-    context.pool.connect_options().as_ref().clone().options([("idle_in_transaction_session_timeout", "0")])
+    let unbounded = ["idle_in_transaction_session_timeout", "idle_session_timeout", "statement_timeout"];
+    context.pool.connect_options().as_ref().clone().options(unbounded.map(|timeout| (timeout, "0")))
 }
 
 /// A connection of its own that holds the right to rebuild a read model: it ends with the connection, however this ends.
@@ -280,6 +288,8 @@ async fn build<M: ReadModel>(
     transaction.commit().await?;
     let mut load = Load::begin::<M>(&connection_options(context), &generation.schema_name);
     let folded = fold_log::<M>(context, connection, None, &mut load, progress).await?;
+    // Whoever has lost the claim with its connection is to know before the rest is done.
+    connection.ping().await?;
     let rows = load.end(connection, &generation.schema_name).await?;
     let Folded { checkpoint, events, parking, contiguity, parked: (parked, held) } = folded;
     let mut transaction = connection.begin().await?;

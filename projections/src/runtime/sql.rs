@@ -87,8 +87,11 @@ pub(super) async fn truncate(connection: &mut PgConnection, schema: &str, table:
 
 /// Deals out the statements of a script that adds keys and indexes, so that each table can get its own when it is full: by the
 /// table that a statement names after `alter table` or `on`. Also answers those that name none of these.
-pub(super) fn keys_by_table(script: &str, tables: &[&'static str]) -> (HashMap<&'static str, String>, String) {
-    let (mut by_table, mut others) = (HashMap::<_, String>::new(), String::new());
+pub(super) fn keys_by_table(
+    script: &str,
+    tables: &[&'static str],
+) -> (HashMap<&'static str, Vec<String>>, Vec<String>) {
+    let (mut by_table, mut others) = (HashMap::<_, Vec<String>>::new(), Vec::new());
     let code: Vec<&str> = script.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
     for statement in code.join("\n").split(';') {
         let words: Vec<&str> = statement.split_whitespace().collect();
@@ -97,8 +100,9 @@ pub(super) fn keys_by_table(script: &str, tables: &[&'static str]) -> (HashMap<&
             Some(table) => by_table.entry(*table).or_default(),
             None => &mut others,
         };
-        keys.push_str(statement);
-        keys.push(';');
+        if !words.is_empty() {
+            keys.push(statement.trim().to_owned());
+        }
     }
     (by_table, others)
 }
@@ -311,6 +315,20 @@ pub(super) async fn check_free(connection: &mut PgConnection, schema: &str) -> R
     if there { Err(ProjectionError::SchemaExists { schema: schema.to_owned() }) } else { Ok(()) }
 }
 
+/// Drops what copies that were not finished have left, and marks the name of one that is begun: with this session goes the mark.
+pub(super) async fn sweep_unfinished(connection: &mut PgConnection, begun: &str) -> Result<(), sqlx::Error> {
+    let mark = "pg_try_advisory_lock(hashtextextended('storefold copy ' || $1, 0))";
+    let is_free = |schema: String| sqlx::query_scalar::<_, bool>(AssertSqlSafe(format!("select {mark}"))).bind(schema);
+    let left = sqlx::query_scalar("select nspname::text from pg_namespace where nspname ~ '^unfinished_[0-9a-f]{32}$'");
+    let left: Vec<String> = left.fetch_all(&mut *connection).await?;
+    for schema in left {
+        if is_free(schema.clone()).fetch_one(&mut *connection).await? {
+            drop_tables(connection, &schema).await?;
+        }
+    }
+    is_free(begun.to_owned()).fetch_one(connection).await.map(drop)
+}
+
 /// Gives a schema another name.
 pub(super) async fn rename_schema(connection: &mut PgConnection, from: &str, to: &str) -> Result<(), sqlx::Error> {
     connection.execute(AssertSqlSafe(format!("alter schema \"{from}\" rename to \"{to}\""))).await.map(drop)
@@ -346,10 +364,13 @@ mod tests {
             let (tables, script) = (model.tables(), model.keys());
             let (by_table, others) = keys_by_table(script, &tables);
             let count = |text: &str| text.matches("alter table").count() + text.matches("create index").count();
-            let dealt: usize = by_table.values().map(|keys| count(keys)).sum();
-            assert_eq!((dealt, count(&others)), (count(script), 0), "{}", model.name());
+            let dealt: usize = by_table.values().map(Vec::len).sum();
+            assert_eq!((dealt, others.len()), (count(script), 0), "{}", model.name());
             for table in tables {
-                assert!(by_table[table].contains(&format!("alter table {table} add")), "{table} has no primary key");
+                assert!(
+                    by_table[table][0].starts_with(&format!("alter table {table} add")),
+                    "{table} has no primary key"
+                );
             }
         }
     }
@@ -358,7 +379,7 @@ mod tests {
     fn what_names_no_table_is_kept() {
         let (by_table, others) =
             keys_by_table("-- a; b\nanalyze;\nalter table a add b; create index c\non a (d)", &["a"]);
-        assert_eq!(by_table["a"], "\nalter table a add b; create index c\non a (d);");
-        assert_eq!(others, "analyze;");
+        assert_eq!(by_table["a"], ["alter table a add b", "create index c\non a (d)"]);
+        assert_eq!(others, ["analyze"]);
     }
 }

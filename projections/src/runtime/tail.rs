@@ -1,7 +1,7 @@
 //! The end of the log, read once for all projectors of a process. Each of them takes its events from here while it keeps up, and
 //! from the log itself when it does not.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::read_models;
 use crate::read_model::ReadModel;
 
 /// How many events are read at a time.
@@ -45,6 +46,7 @@ impl Tails {
 /// The newest events of the log.
 pub(super) struct Tail {
     store: Arc<dyn EventStore>,
+    categories: BTreeSet<&'static str>,
     kept: Arc<RwLock<Kept>>,
     moved: watch::Receiver<()>,
     follower: JoinHandle<()>,
@@ -106,7 +108,7 @@ impl Tail {
                 tokio::time::sleep(BACKOFF).await;
             }
         });
-        Arc::new(Self { store, kept, moved, follower, told: AtomicBool::new(false) })
+        Arc::new(Self { store, categories: categories(), kept, moved, follower, told: AtomicBool::new(false) })
     }
 
     /// What comes after a position for a read model, of at most `limit` events that are looked at; `None` when that has to be
@@ -114,7 +116,8 @@ impl Tail {
     pub(super) fn read<M: ReadModel>(&self, after: Option<Position>, limit: usize) -> Option<AllPage> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         let (from, to) = kept.fresh()?;
-        if after < from || after > to {
+        let is_kept = M::CATEGORIES.iter().all(|category| self.categories.contains(category));
+        if !is_kept || after < from || after > to {
             return None;
         }
         let first = kept.events.partition_point(|event| Some(event.position) <= after);
@@ -133,7 +136,9 @@ impl Tail {
             kept.fresh().is_none_or(|(from, to)| seen < from || seen < to)
         };
         // It ends with the tail, which whoever waits here holds.
-        let _ = tokio::time::timeout(STALE, self.moved.clone().wait_for(|()| is_news())).await;
+        let looked = self.kept.read().unwrap_or_else(PoisonError::into_inner).looked;
+        let stale = looked.unwrap_or_else(Instant::now) + STALE;
+        let _ = tokio::time::timeout_at(stale, self.moved.clone().wait_for(|()| is_news())).await;
         if !self.is_fresh() {
             self.store.changed(seen).await;
         }
@@ -143,7 +148,9 @@ impl Tail {
     fn is_fresh(&self) -> bool {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         let is_fresh = kept.fresh().is_some();
-        if !is_fresh && kept.looked.is_some() && !self.told.swap(true, Ordering::Relaxed) {
+        if is_fresh {
+            self.told.store(false, Ordering::Relaxed);
+        } else if kept.looked.is_some() && !self.told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 seconds = STALE.as_secs(),
                 "nobody has looked at the end of the log for so long; each projector reads it for itself"
@@ -153,18 +160,29 @@ impl Tail {
     }
 }
 
+/// The log has not answered for long.
+#[derive(Debug, thiserror::Error)]
+#[error("the log has not answered for {} s", STALE.as_secs())]
+struct NoAnswer;
+
+/// Of which categories events are kept: those that any read model takes.
+fn categories() -> BTreeSet<&'static str> {
+    read_models().iter().flat_map(|model| model.categories()).copied().collect()
+}
+
 /// Keeps the newest events until the log cannot be read.
 async fn fill(
     store: &dyn EventStore,
     kept: &RwLock<Kept>,
     moving: &watch::Sender<()>,
 ) -> Result<std::convert::Infallible, ReadError> {
-    let filter = Filter::all();
+    let filter = Filter::categories(categories());
     let mut to = store.head().await?;
     kept.write().unwrap_or_else(PoisonError::into_inner).range = Some((to, to));
     loop {
         let began = Instant::now();
-        let page = store.read_all(to, &filter, PAGE).await?;
+        let read = tokio::time::timeout(STALE, store.read_all(to, &filter, PAGE)).await;
+        let page = read.map_err(|_| ReadError(Arc::new(NoAnswer)))??;
         let (at_head, is_news) = (page.at_head, page.read_to > to);
         to = page.read_to.max(to);
         kept.write().unwrap_or_else(PoisonError::into_inner).look(began, page);

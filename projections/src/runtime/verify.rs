@@ -1,6 +1,6 @@
 //! Holding what readers see against a second fold of the log, and mending what differs.
 //!
-//! The second fold shares no code with the projector but the read model's own fold: it goes through the log event by event,
+//! The second fold shares nothing with the projector but the read model's own fold and the rows in memory: it goes through the log event by event,
 //! without batches, rounds or filters of the server, and keeps everything in memory, or in a file what does not fit. Where the rows of a key follow from the
 //! streams of that key alone, a key can also be folded by itself, from its streams.
 
@@ -19,7 +19,7 @@ use crate::rows::Tables;
 use crate::shop_event;
 
 /// How many events are read at a time.
-const PAGE: usize = 2_000;
+const PAGE: usize = if cfg!(test) { 7 } else { 2_000 };
 
 /// How many keys are folded at a time.
 const AT_ONCE: usize = 8;

@@ -29,7 +29,8 @@ impl EventStore for Mute {
     }
 
     async fn read_all(&self, after: Option<Position>, filter: &Filter, limit: usize) -> Result<AllPage, ReadError> {
-        if *filter == Filter::all() && self.is_mute.load(Ordering::SeqCst) {
+        // No read model takes as many categories as all of them together do.
+        if filter.categories.len() > Orders::CATEGORIES.len() && self.is_mute.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
         self.log.read_all(after, filter, limit).await
