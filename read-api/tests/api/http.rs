@@ -210,7 +210,7 @@ async fn an_answer_that_is_known_is_not_sent_again() {
     let by_get = || shop.get().query(&[("query", query)]);
     let first = send(by_post()).await;
     let tag = first.header("etag").to_owned();
-    assert!(first.status == 200 && tag.len() == 34, "{tag}");
+    assert!(first.status == 200 && tag.len() == 18, "{tag}");
     assert_eq!((first.header("cache-control"), first.header("vary")), ("private, no-cache", "accept, authorization"));
     for known in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
         for request in [by_post(), by_get()] {
@@ -220,7 +220,7 @@ async fn an_answer_that_is_known_is_not_sent_again() {
         }
     }
     let unlike = |reply: &Reply| (reply.status.as_u16(), reply.header("etag") != tag, reply.text.is_empty());
-    for known in ["\"other\"", "nonsense", "", &tag[1..33]] {
+    for known in ["\"other\"", "nonsense", "", &tag[1..17]] {
         assert_eq!(unlike(&send(by_post().header("if-none-match", known)).await), (200, false, false), "{known}");
     }
     // Another type is another answer, and so is one from further on, or of other rows.

@@ -52,7 +52,6 @@ fn documents() -> Vec<(&'static str, String, u16, &'static str)> {
             422,
             "MAX_DIRECTIVES_LIMIT",
         ),
-        ("unknown directives", "{ __typename @a @b @c }".to_owned(), 422, valid),
         (
             "fragments that double",
             format!("{{ ...F0 }} {bomb} fragment F30 on Query {{ __typename }}"),
@@ -125,8 +124,12 @@ async fn what_is_known_to_be_tried_is_refused_by_its_code() {
     let url = format!("{}/graphql", server.url);
     let well = json!({ "query": "{ products { totalCount } }" });
     let post = |body: &Value| server.client.post(&url).json(body);
+    let mut otherwise = Vec::new();
     for (name, document, status, code) in documents() {
-        assert_eq!(answer(post(&json!({ "query": document }))).await, (status, code.to_owned()), "{name}");
+        let came = answer(post(&json!({ "query": document }))).await;
+        if came != (status, code.to_owned()) {
+            otherwise.push((name, came));
+        }
     }
 
     let raw = |kind: &str, body: &str| server.client.post(&url).header("content-type", kind).body(body.to_owned());
@@ -180,8 +183,12 @@ async fn what_is_known_to_be_tried_is_refused_by_its_code() {
             "FORBIDDEN",
         ),
     ] {
-        assert_eq!(answer(request).await, (status, code.to_owned()), "{name}");
+        let came = answer(request).await;
+        if came != (status, code.to_owned()) {
+            otherwise.push((name, came));
+        }
     }
+    assert_eq!(otherwise, []);
     // A name that is nearly right is not set right where the schema is not shown.
     let (_, refused) =
         status_and_json(post(&json!({ "query": "{ ordrs { totalCount } }" })).send().await.unwrap()).await;

@@ -225,7 +225,7 @@ async fn clients_of_others_get_along_with_it() {
         return;
     };
     let database = Database::create().await;
-    let server = Server::start_by_hand(&database).await;
+    let server = Server::start_with(&database, &["--roles", "write,project,read", "--introspection", "true"]).await;
     let (url, token) = (format!("{}/graphql", server.url), token("tests", Scopes::ALL, None));
     let node = |arguments: &[&str]| {
         let mut node = Command::new("node");

@@ -137,6 +137,23 @@ async fn a_socket_is_let_in_by_the_token_that_it_brings_and_by_nothing_else() {
     }
 }
 
+/// Whoever opens sockets and says nothing takes the places of strangers, and none of those who have shown a token.
+#[tokio::test]
+async fn strangers_keep_nobody_out() {
+    let database = Database::create().await;
+    let server = Server::start_by_hand(&database).await;
+    let strangers = futures::future::join_all((0..150).map(|_| Socket::connect(&server, None))).await;
+    let refused: Vec<u16> = strangers.iter().filter_map(|stranger| stranger.as_ref().err().copied()).collect();
+    assert!(!refused.is_empty() && refused.iter().all(|status| *status == 503), "{refused:?}");
+    let good = format!("Bearer {}", token("alice", Scopes::ALL, None));
+    let mut socket = Socket::connect(&server, Some(&good)).await.unwrap_or_else(|status| panic!("{status}"));
+    assert_eq!(socket.introduce(Value::Null).await, Ok(json!({ "type": "connection_ack" })));
+    // And they do not keep their places for long.
+    for mut stranger in strangers.into_iter().flatten() {
+        assert_eq!(stranger.hear().await, Err(4408));
+    }
+}
+
 #[tokio::test]
 async fn an_operation_over_a_socket_may_do_what_its_token_allows() {
     let database = Database::create().await;
