@@ -71,6 +71,9 @@ async fn a_socket_is_let_in_by_the_token_that_it_brings_and_by_nothing_else() {
     let roles = ["--roles", "write,project,read"];
     let server = Server::start_as(&database, &roles, &[("STOREFOLD_TOKEN_LEEWAY", "0")]).await;
     list_and_receive(&server, "A").await;
+    // From here on the read model has it.
+    let last = server.done("/v1/stock/A/receive", json!({ "quantity": 1 })).await["position"].clone();
+    server.query("{ products { totalCount } }", json!({}), last.as_str()).await;
     let good = token("alice", Scopes::ALL, None);
     let late = token_for("alice", Scopes::ALL, None, Duration::ZERO);
     let customer = token("eve", Role::Customer.scopes(), Some(Uuid::now_v7()));
