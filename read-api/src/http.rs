@@ -3,6 +3,7 @@
 //! A request that is none is answered by a problem (RFC 9457). A request that is one is answered by GraphQL: with the
 //! status of what became of it as `application/graphql-response+json`, and always with 200 as `application/json`.
 
+mod etag;
 mod events;
 mod live;
 mod media;
@@ -21,7 +22,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{DefaultBodyLimit, Query, State, WebSocketUpgrade};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, UPGRADE, VARY};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, UPGRADE, VARY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -30,6 +31,7 @@ use sqlx::PgPool;
 use tokio::sync::{Semaphore, watch};
 use tracing::Instrument;
 
+use self::etag::Known;
 use self::media::Media;
 use self::problem::Problem;
 use self::request::{Parameters, Request, check_content, demand};
@@ -81,7 +83,7 @@ async fn by_post(
         _ => Problem::bad_request("The body broke off."),
     })?;
     let request = Request::parse(&body)?;
-    endpoint.respond(request, demand(&headers)?, caller, media, Method::Post).await
+    endpoint.respond(request, demand(&headers)?, caller, media, Method::Post, &Known::of(&headers)).await
 }
 
 async fn by_get(
@@ -103,7 +105,7 @@ async fn by_get(
         return Ok(([(VARY, "accept")], Html(include_str!("http/graphiql.html"))).into_response());
     }
     let Query(parameters) = parameters.map_err(|_| Problem::bad_request("The query string is malformed."))?;
-    endpoint.respond(parameters.request()?, demand(&headers)?, caller, media, Method::Get).await
+    endpoint.respond(parameters.request()?, demand(&headers)?, caller, media, Method::Get, &Known::of(&headers)).await
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +138,7 @@ impl Endpoint {
         caller: Option<Caller>,
         media: Media,
         method: Method,
+        known: &Known,
     ) -> Result<Response, Problem> {
         let expiry = caller.as_ref().and_then(live::expiry);
         let prepared = self.prepare(request, demand, caller);
@@ -155,8 +158,13 @@ impl Endpoint {
             Ok(prepared) => prepared,
             Err(error) => return Ok(refused(vec![error], media)),
         };
+        // What was changed was not read.
+        let known = if prepared.kind == OperationType::Query { Some(known) } else { None };
         Ok(match self.execute(prepared).await {
-            Outcome::Answered(answer, reads) => write(StatusCode::OK, &body(*answer, &reads), Some(&reads), media),
+            Outcome::Answered(answer, reads) => {
+                let known = known.filter(|_| answer.errors.is_empty());
+                write(StatusCode::OK, &body(*answer, &reads), Some(&reads), media, known)
+            }
             Outcome::Refused(errors) => refused(errors, media),
         })
     }
@@ -243,18 +251,27 @@ fn refused(errors: Vec<ServerError>, media: Media) -> Response {
         () if is(Code::Internal) => StatusCode::INTERNAL_SERVER_ERROR,
         () => StatusCode::UNPROCESSABLE_ENTITY,
     };
-    write(status, &Body::of_errors(errors), None, media)
+    write(status, &Body::of_errors(errors), None, media, None)
 }
 
-fn write(status: StatusCode, body: &Body, reads: Option<&Reads>, media: Media) -> Response {
+/// Writes an answer. With `known`, it may be kept, and is not sent again to whoever has it.
+fn write(status: StatusCode, body: &Body, reads: Option<&Reads>, media: Media, known: Option<&Known>) -> Response {
     let Ok(body) = serde_json::to_vec(body) else {
         return Problem::new(500, "internal", "The answer could not be written.").into_response();
     };
     let status = if media == Media::Json { StatusCode::OK } else { status };
-    let mut response = (status, [(CONTENT_TYPE, media.content_type())], body).into_response();
+    let tag = known.and_then(|known| Some((known, etag::tag(&body, media)?)));
+    let mut response = match &tag {
+        Some((known, tag)) if known.has(tag) => StatusCode::NOT_MODIFIED.into_response(),
+        _ => (status, [(CONTENT_TYPE, media.content_type())], body).into_response(),
+    };
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(VARY, HeaderValue::from_static("accept"));
+    let keep = if tag.is_some() { "private, no-cache" } else { "no-store" };
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(keep));
+    headers.insert(VARY, HeaderValue::from_static("accept, authorization"));
+    if let Some((_, tag)) = tag {
+        headers.insert(ETAG, tag);
+    }
     if let Some(Ok(value)) = reads.map(|reads| HeaderValue::try_from(reads.as_of().1)) {
         headers.insert(AS_OF, value);
     }

@@ -107,7 +107,7 @@ async fn the_status_says_what_became_of_a_request() {
             422,
             "GRAPHQL_VALIDATION_FAILED",
         ),
-        (json!({ "query": "mutation { __typename }" }), 422, "GRAPHQL_VALIDATION_FAILED"),
+        (json!({ "query": "mutation { nothing }" }), 422, "GRAPHQL_VALIDATION_FAILED"),
         (json!({ "query": "subscription { __typename }" }), 422, "SUBSCRIPTIONS_NOT_SUPPORTED"),
         (json!({ "query": "query A { __typename } query B { __typename }" }), 422, "OPERATION_RESOLUTION_FAILURE"),
         (json!({ "query": "query A { __typename }", "operationName": "B" }), 422, "OPERATION_RESOLUTION_FAILURE"),
@@ -197,5 +197,47 @@ async fn the_examples_of_graphiql_are_queries() {
     for name in ["Orders", "Checkouts", "Money", "LowStock", "Sales", "Projections"] {
         let reply = send(shop.post().json(&json!({ "query": examples, "operationName": name }))).await;
         assert_eq!(reply.json().get("errors"), None, "{name}");
+    }
+}
+
+/// What a client has already is not sent again, by whichever method it asks, as long as nothing behind it has moved.
+#[tokio::test]
+async fn an_answer_that_is_known_is_not_sent_again() {
+    let shop = Shop::open().await;
+    shop.fold_all(3).await;
+    let query = "{ orders { totalCount } }";
+    let by_post = || shop.post().json(&json!({ "query": query }));
+    let by_get = || shop.get().query(&[("query", query)]);
+    let first = send(by_post()).await;
+    let tag = first.header("etag").to_owned();
+    assert!(first.status == 200 && tag.len() == 18, "{tag}");
+    assert_eq!((first.header("cache-control"), first.header("vary")), ("private, no-cache", "accept, authorization"));
+    for known in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
+        for request in [by_post(), by_get()] {
+            let reply = send(request.header("if-none-match", &known)).await;
+            assert_eq!((reply.status.as_u16(), reply.text.as_str(), reply.header("etag")), (304, "", &*tag), "{known}");
+            assert_eq!(reply.header("storefold-as-of"), "3/3");
+        }
+    }
+    let unlike = |reply: &Reply| (reply.status.as_u16(), reply.header("etag") != tag, reply.text.is_empty());
+    for known in ["\"other\"", "nonsense", "", &tag[1..17]] {
+        assert_eq!(unlike(&send(by_post().header("if-none-match", known)).await), (200, false, false), "{known}");
+    }
+    // Another type is another answer, and so is one from further on, or of other rows.
+    let typed = send(by_post().header("if-none-match", &tag).header(ACCEPT, "application/json")).await;
+    assert_eq!(unlike(&typed), (200, true, false));
+    shop.fold("customers", 4).await;
+    assert_eq!(send(by_post().header("if-none-match", &tag)).await.status, 304);
+    shop.fold("orders", 4).await;
+    assert_eq!(unlike(&send(by_post().header("if-none-match", &tag)).await), (200, true, false));
+    // What failed is not kept.
+    for query in [
+        "{ order(id: 7) { id } }",
+        "{ orders(first: -1) { totalCount } }",
+        "mutation { redrive(readModel: \"a\") { folded } }",
+    ] {
+        let reply = send(shop.post().json(&json!({ "query": query })).header("if-none-match", "*")).await;
+        assert!(reply.status != 304 && reply.header("cache-control") == "no-store", "{query}");
+        assert_eq!(reply.header("etag"), "", "{query}");
     }
 }

@@ -1,6 +1,7 @@
 //! GraphQL as frontends meet it: what is followed, through processes of their own; how things were; the schema; and clients
 //! that others wrote.
 
+mod attacks;
 mod documents;
 mod repairs;
 mod sockets;
@@ -8,13 +9,14 @@ mod sockets;
 use std::process::Stdio;
 use std::time::Duration;
 
+use access::Scopes;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::support::{Database, Server, root, status_and_json, storefold};
+use crate::support::{Database, Server, root, status_and_json, storefold, token};
 
 /// The answers of a stream of server-sent events.
 struct Events {
@@ -223,14 +225,14 @@ async fn clients_of_others_get_along_with_it() {
         return;
     };
     let database = Database::create().await;
-    let server = Server::start_by_hand(&database).await;
-    let url = format!("{}/graphql", server.url);
+    let server = Server::start_with(&database, &["--roles", "write,project,read", "--introspection", "true"]).await;
+    let (url, token) = (format!("{}/graphql", server.url), token("tests", Scopes::ALL, None));
     let node = |arguments: &[&str]| {
         let mut node = Command::new("node");
         node.args(arguments).current_dir(&folder).kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::inherit());
         node
     };
-    let audit = node(&["audit.mjs", &url]).output().await.unwrap();
+    let audit = node(&["audit.mjs", &url, &token]).output().await.unwrap();
     let audit: Value = serde_json::from_slice(&audit.stdout).unwrap();
     let not_met: Vec<&str> =
         audit["notMet"].as_array().unwrap().iter().map(|audit| audit["id"].as_str().unwrap()).collect();
@@ -242,7 +244,7 @@ async fn clients_of_others_get_along_with_it() {
 
     list_and_receive(&server, "TEA").await;
     for (transport, available) in [("ws", 11), ("sse", 12)] {
-        let mut client = node(&["follow.mjs", transport, &url, "TEA", &available.to_string()]).spawn().unwrap();
+        let mut client = node(&["follow.mjs", transport, &url, &token, "TEA", &available.to_string()]).spawn().unwrap();
         let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
         // What it shows first may be from before the projector has seen the stock.
         let first = lines.next_line().await.unwrap();

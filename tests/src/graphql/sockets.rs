@@ -71,6 +71,9 @@ async fn a_socket_is_let_in_by_the_token_that_it_brings_and_by_nothing_else() {
     let roles = ["--roles", "write,project,read"];
     let server = Server::start_as(&database, &roles, &[("STOREFOLD_TOKEN_LEEWAY", "0")]).await;
     list_and_receive(&server, "A").await;
+    // From here on the read model has it.
+    let last = server.done("/v1/stock/A/receive", json!({ "quantity": 1 })).await["position"].clone();
+    server.query("{ products { totalCount } }", json!({}), last.as_str()).await;
     let good = token("alice", Scopes::ALL, None);
     let late = token_for("alice", Scopes::ALL, None, Duration::ZERO);
     let customer = token("eve", Role::Customer.scopes(), Some(Uuid::now_v7()));
@@ -134,6 +137,23 @@ async fn a_socket_is_let_in_by_the_token_that_it_brings_and_by_nothing_else() {
             let shown = format!("{} {} {protocol}", request.method(), request.url());
             assert_eq!(bare.execute(request).await.unwrap().status().as_u16(), status, "{shown}");
         }
+    }
+}
+
+/// Whoever opens sockets and says nothing takes the places of strangers, and none of those who have shown a token.
+#[tokio::test]
+async fn strangers_keep_nobody_out() {
+    let database = Database::create().await;
+    let server = Server::start_by_hand(&database).await;
+    let strangers = futures::future::join_all((0..150).map(|_| Socket::connect(&server, None))).await;
+    let refused: Vec<u16> = strangers.iter().filter_map(|stranger| stranger.as_ref().err().copied()).collect();
+    assert!(!refused.is_empty() && refused.iter().all(|status| *status == 503), "{refused:?}");
+    let good = format!("Bearer {}", token("alice", Scopes::ALL, None));
+    let mut socket = Socket::connect(&server, Some(&good)).await.unwrap_or_else(|status| panic!("{status}"));
+    assert_eq!(socket.introduce(Value::Null).await, Ok(json!({ "type": "connection_ack" })));
+    // And they do not keep their places for long.
+    for mut stranger in strangers.into_iter().flatten() {
+        assert_eq!(stranger.hear().await, Err(4408));
     }
 }
 
