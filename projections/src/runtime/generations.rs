@@ -316,6 +316,15 @@ pub(super) async fn claim_rebuild(connection: &mut PgConnection, name: &str) -> 
         .await
 }
 
+/// Gives the right to rebuild a read model back. The server would do so as well, some time after the connection is closed.
+pub(super) async fn end_claim(mut connection: PgConnection, name: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("select pg_advisory_unlock(hashtextextended('storefold rebuild ' || $1, 0))")
+        .bind(name)
+        .execute(&mut connection)
+        .await?;
+    connection.close().await
+}
+
 /// The position in a row, if there is one.
 pub(super) fn position(row: &PgRow) -> Result<Option<Position>, sqlx::Error> {
     let unsigned = |column: &str| -> Result<Option<u64>, sqlx::Error> {

@@ -16,7 +16,7 @@ use crate::rows::Tables as _;
 /// How many chunks of rows may wait for a table's connection before the fold waits for it.
 const AHEAD: usize = 16;
 /// After this long what was copied is committed: a transaction that is open for long keeps the whole server from cleaning up.
-const PORTION: Duration = if cfg!(test) { Duration::from_millis(1) } else { Duration::from_secs(60) };
+const PORTION: Duration = if cfg!(test) { Duration::from_millis(10) } else { Duration::from_secs(60) };
 
 /// Tables that are being filled. Dropped, it stops.
 pub(super) struct Load {

@@ -120,7 +120,7 @@ pub(super) async fn rebuild<M: ReadModel>(
     progress(Progress { phase: Phase::Switching, events, of: None });
     switch_patiently::<M>(context, &mut claim, &mut shadow, progress).await?;
     generations::sweep(&mut claim, M::NAME).await?;
-    claim.close().await?;
+    generations::end_claim(claim, M::NAME).await?;
     let Generation { generation, checkpoint: position, .. } = shadow.generation;
     Ok(Rebuilt { generation: Some(generation), position, rows, events, took: start.elapsed() })
 }
@@ -185,7 +185,7 @@ pub(super) async fn roll_back<M: ReadModel>(context: &Context) -> Result<Generat
     let mut shadow = Shadow { generation, parking, contiguity, events: 0 };
     catch_up::<M>(context, &mut claim, &mut shadow, &|_| {}).await?;
     switch_patiently::<M>(context, &mut claim, &mut shadow, &|_| {}).await?;
-    claim.close().await?;
+    generations::end_claim(claim, M::NAME).await?;
     Ok(shadow.generation)
 }
 

@@ -1,6 +1,7 @@
 //! Rebuilds that are stopped, between any two of their steps and in each of their phases, and begun again, while events come in
 //! and readers read: nobody sees anything of it, and nothing is left behind.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use serde_json::json;
@@ -9,7 +10,7 @@ use super::wire::{Cut, Step, Wire};
 use super::*;
 use crate::sales_daily::SalesDaily;
 
-/// How many events may come in each time that a rebuild says how far it is.
+/// How many events may come in each time that a rebuild comes to its next phase.
 const MEANWHILE: usize = 4;
 
 /// An order of its own that is sold, and stays so.
@@ -30,14 +31,17 @@ struct Open<'a> {
     grows: &'static str,
     /// How many events may come in.
     may_come: AtomicUsize,
+    phase: Mutex<Option<Phase>>,
     came: AtomicUsize,
     is_over: AtomicBool,
 }
 
 impl Open<'_> {
-    /// Lets some more events come in.
-    fn go_on(&self) {
-        self.may_come.fetch_add(MEANWHILE, Relaxed);
+    /// Lets some more events come in, when a rebuild has come to its next phase.
+    fn go_on(&self, phase: Phase) {
+        if self.phase.lock().unwrap().replace(phase) != Some(phase) {
+            self.may_come.fetch_add(MEANWHILE, Relaxed);
+        }
     }
 
     /// Reads again and again, and has an event come in after each look. Answers how often it looked.
@@ -80,7 +84,7 @@ impl Shop {
         }
         let came_to = tokio::sync::Notify::new();
         let progress = |progress: Progress| {
-            open.go_on();
+            open.go_on(progress.phase);
             if matches!(at, At::Phase(phase) if phase == progress.phase) {
                 came_to.notify_one();
             }
@@ -121,7 +125,8 @@ async fn stop_rebuilds<M: ReadModel>(grows: &'static str) {
         events.extend(a_sale());
         shop.append(&events).await;
         shop.follow(&model).await;
-        let open = Open { shop: &shop, grows, may_come: 0.into(), came: 0.into(), is_over: AtomicBool::new(false) };
+        let (came, is_over) = (0.into(), AtomicBool::new(false));
+        let open = Open { shop: &shop, grows, may_come: 0.into(), phase: Mutex::new(None), came, is_over };
         let (stop, stopped) = watch::channel(false);
         let following = model.run(shop.context.clone(), stopped);
         let rebuilding = async {
@@ -135,7 +140,7 @@ async fn stop_rebuilds<M: ReadModel>(grows: &'static str) {
                 }
                 stops += 1;
                 // The next one sweeps up what the stopped one has left.
-                model.rebuild(&shop.context, &|_| open.go_on()).await.unwrap();
+                model.rebuild(&shop.context, &|progress| open.go_on(progress.phase)).await.unwrap();
                 let (_, known, building) = shop.schemas(M::NAME).await;
                 assert_eq!((known.len(), building), (2, 0), "{known:?} after {at:?}");
             }
