@@ -5,9 +5,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use access::Scopes;
 use reqwest::Client;
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+use crate::support::{client, token};
 
 /// What clients were told that it was done.
 #[derive(Default)]
@@ -33,7 +36,7 @@ impl Clients {
     /// One client, which sends one command after another, a little apart: a stock receives units, or an order is put on record.
     /// What is not answered is sent again with the same key, to any server, until it is.
     pub(crate) async fn command(&self, number: usize, apart: Duration) {
-        let (client, mut pace) = (Client::new(), tokio::time::interval(apart));
+        let (client, mut pace) = (client(&token("clients", Scopes::ALL, None)), tokio::time::interval(apart));
         for sent in number.. {
             pace.tick().await;
             if self.is_over.load(Relaxed) {
