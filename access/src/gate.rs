@@ -22,7 +22,7 @@ use crate::scope::Scopes;
 pub const LONGEST_TOKEN: usize = 8 * 1024;
 /// How far the clock of an issuer may be from this machine's, at most.
 pub const MAX_LEEWAY: Duration = Duration::from_secs(60);
-/// How many tokens that were verified are remembered. To verify a signature takes as long as much of a command.
+/// How many tokens that were verified are remembered. To verify a signature takes far longer than to find a token.
 const REMEMBERED: usize = 1024;
 /// The longest name of a caller, in bytes. It goes with every event.
 const LONGEST_SUBJECT: usize = 255;

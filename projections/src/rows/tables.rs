@@ -12,7 +12,7 @@ pub type Pour<'a> = &'a mut (dyn FnMut(&'static str, Vec<u8>) + Send);
 pub trait Tables: Send + Sync + 'static {
     /// No rows in memory; see [`Rows::new`](super::Rows::new).
     fn new(complete: bool) -> Self;
-    /// The names of the tables, each with its columns.
+    /// The names of the tables.
     fn names() -> Vec<&'static str>;
     /// The statements that copy rows into the tables, in a schema, by table.
     fn copies(schema: &str) -> Vec<(&'static str, String)>;
