@@ -8,14 +8,12 @@ mod tables;
 use std::fmt::Debug;
 use std::hash::Hash;
 
+use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgRow};
 
 pub use column::{Column, Fields};
 pub use table::{Appended, NotLoaded, Rows, Table};
 pub use tables::{Pour, Tables};
-
-/// A query with its arguments, borrowed for as long as the rows that are bound to it.
-pub type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, PgArguments>;
 
 /// A row of a table. Declared with [`row!`](crate::row).
 pub trait Row: Clone + Debug + PartialEq + Send + Sync + 'static {
@@ -36,9 +34,15 @@ pub trait Row: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// When the table has other columns.
     fn read(row: &PgRow) -> Result<Self, sqlx::Error>;
     /// Binds one array a key column.
-    fn bind_keys<'q>(query: Query<'q>, keys: &'q [Self::Key]) -> Query<'q>;
+    ///
+    /// # Errors
+    /// When a value is larger than the protocol can carry.
+    fn bind_keys(arguments: &mut PgArguments, keys: &[Self::Key]) -> Result<(), BoxDynError>;
     /// Binds one array a column.
-    fn bind_rows<'q>(query: Query<'q>, rows: &[&'q Self]) -> Query<'q>;
+    ///
+    /// # Errors
+    /// As [`bind_keys`](Self::bind_keys).
+    fn bind_rows(arguments: &mut PgArguments, rows: &[&Self]) -> Result<(), BoxDynError>;
     /// Appends the row in the binary format of `copy`.
     fn copy(&self, out: &mut Vec<u8>);
     /// Reads what [`copy`](Self::copy) has written; `None` when these bytes are no such row.
@@ -113,19 +117,31 @@ macro_rules! row {
                 })
             }
 
-            fn bind_keys<'q>(query: $crate::rows::Query<'q>, keys: &'q [Self::Key]) -> $crate::rows::Query<'q> {
+            fn bind_keys(
+                arguments: &mut sqlx::postgres::PgArguments,
+                keys: &[Self::Key],
+            ) -> Result<(), sqlx::error::BoxDynError> {
+                use sqlx::Arguments as _;
                 let ($($key,)+): ($(Vec<&$ktype>,)+) = keys.iter().map(|($($key,)+)| ($($key,)+)).collect();
-                query $(.bind($key))+
+                $(arguments.add($key)?;)+
+                Ok(())
             }
 
-            fn bind_rows<'q>(query: $crate::rows::Query<'q>, rows: &[&'q Self]) -> $crate::rows::Query<'q> {
-                query
-                    $(.bind(rows.iter().map(|row| &row.$key).collect::<Vec<_>>()))+
-                    $(.bind(rows.iter().map(|row| &row.$column).collect::<Vec<_>>()))*
+            fn bind_rows(
+                arguments: &mut sqlx::postgres::PgArguments,
+                rows: &[&Self],
+            ) -> Result<(), sqlx::error::BoxDynError> {
+                use sqlx::Arguments as _;
+                $(arguments.add(rows.iter().map(|row| &row.$key).collect::<Vec<_>>())?;)+
+                $(arguments.add(rows.iter().map(|row| &row.$column).collect::<Vec<_>>())?;)*
+                $(
+                    arguments.add(rows.iter().map(|row| row.$group.as_deref().map(|it| &it.$first)).collect::<Vec<_>>())?;
                     $(
-                        .bind(rows.iter().map(|row| row.$group.as_deref().map(|it| &it.$first)).collect::<Vec<_>>())
-                        $(.bind(rows.iter().map(|row| row.$group.as_deref().map(|it| &it.$more)).collect::<Vec<_>>()))*
+                        let values = rows.iter().map(|row| row.$group.as_deref().map(|it| &it.$more));
+                        arguments.add(values.collect::<Vec<_>>())?;
                     )*
+                )*
+                Ok(())
             }
 
             fn shown(&self) -> Vec<(&'static str, String)> {

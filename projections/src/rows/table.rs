@@ -11,6 +11,9 @@ use super::spill::Spill;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotLoaded;
 
+/// How many rows of a table stay in memory from one batch to the next.
+const KEPT: usize = if cfg!(test) { 3 } else { 2_000 };
+
 /// How many bytes are handed over at a time.
 const CHUNK: usize = 256 * 1024;
 
@@ -180,6 +183,8 @@ pub trait Table: Debug + Send + Sync + 'static {
     fn is_unchanged(&self) -> bool;
     /// Forgets what the fold made, so that it can fold again.
     fn reset(&mut self);
+    /// What the fold made is in the table now; some of it stays in memory, to be asked for without a way to the database.
+    fn keep(&mut self);
     /// Forgets everything.
     fn clear(&mut self);
     /// Nothing that was folded so far is taken back. What does not fit into memory leaves it.
@@ -259,6 +264,15 @@ impl<R: Row> Table for Rows<R> {
 
     fn reset(&mut self) {
         self.changed.clear();
+        self.before.clear();
+    }
+
+    fn keep(&mut self) {
+        // What is asked for all the time is soon here again.
+        if self.loaded.len() + self.changed.len() > KEPT {
+            self.loaded.clear();
+        }
+        self.loaded.extend(self.changed.drain());
         self.before.clear();
     }
 
@@ -388,6 +402,10 @@ impl<R: Row> Table for Appended<R> {
     }
 
     fn reset(&mut self) {
+        self.0.reset();
+    }
+
+    fn keep(&mut self) {
         self.0.reset();
     }
 

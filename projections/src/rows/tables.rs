@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::runtime::Comparison;
+use crate::runtime::sql::Statement;
 
 /// Takes rows of a table, in the binary format of `copy`.
 pub type Pour<'a> = &'a mut (dyn FnMut(&'static str, Vec<u8>) + Send);
@@ -18,8 +19,13 @@ pub trait Tables: Send + Sync + 'static {
     fn copies(schema: &str) -> Vec<(&'static str, String)>;
     /// Loads what the fold asked for in vain. Says whether there was anything.
     async fn load(&mut self, schema: &str, connection: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error>;
-    /// Writes what the fold made: each changed row once.
-    async fn write(&self, schema: &str, connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error>;
+    /// Adds what the fold made to a statement: each changed row once.
+    ///
+    /// # Errors
+    /// When a value is larger than the protocol can carry.
+    fn write(&self, schema: &str, statement: &mut Statement) -> Result<(), sqlx::Error>;
+    /// What the fold made is in the tables now, and stays in memory for what comes next, as far as there is room.
+    fn keep(&mut self);
     /// Compares everything that was put with the rows in the tables: all of them, or those that have a value, as text, in a
     /// column. Nothing is left in here afterwards.
     async fn compare(
@@ -104,9 +110,13 @@ macro_rules! tables {
                 Ok(any)
             }
 
-            async fn write(&self, schema: &str, connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
-                $($crate::runtime::sql::write(&self.$field, schema, connection).await?;)+
+            fn write(&self, schema: &str, statement: &mut $crate::runtime::sql::Statement) -> Result<(), sqlx::Error> {
+                $(statement.write(&self.$field, schema)?;)+
                 Ok(())
+            }
+
+            fn keep(&mut self) {
+                $($crate::rows::Table::keep(&mut self.$field);)+
             }
 
             async fn compare(

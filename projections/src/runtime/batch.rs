@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use event_store::{Position, ReadError, RecordedEvent};
+use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
@@ -284,7 +285,7 @@ fn fold_one<M: ReadModel>(
     if *is_missing { Ok(()) } else { Err(ProjectionError::Unfoldable { stream, revision, position, source }) }
 }
 
-/// Events that were folded once, with no row in memory: what came of it, if they ask for no row.
+/// Events that were folded once, on the rows in memory: what came of it, if they ask for no other row.
 pub(super) struct Begun<M: ReadModel> {
     happened: Vec<Result<Happened, Arc<Undecodable>>>,
     tables: M::Tables,
@@ -296,9 +297,12 @@ impl<M: ReadModel> Begun<M> {
     ///
     /// # Errors
     /// As [`fold`].
-    pub(super) fn new(events: &[RecordedEvent], parking: &Parking) -> Result<Self, ProjectionError> {
+    pub(super) fn new(
+        mut tables: M::Tables,
+        events: &[RecordedEvent],
+        parking: &Parking,
+    ) -> Result<Self, ProjectionError> {
         let happened: Vec<_> = events.iter().map(decode).collect();
-        let mut tables = M::Tables::new(false);
         let round = fold::<M>(&mut tables, events, &happened, parking)?;
         Ok(Self { happened, tables, round })
     }
@@ -306,6 +310,11 @@ impl<M: ReadModel> Begun<M> {
     /// Whether these events change nothing.
     pub(super) fn is_idle(&self) -> bool {
         !self.round.is_missing && self.round.held.is_empty() && self.tables.is_unchanged()
+    }
+
+    /// The rows in memory.
+    pub(super) fn into_tables(self) -> M::Tables {
+        self.tables
     }
 
     /// Folds on what is in the tables of a generation, in as many rounds as it takes until no row is missing.
@@ -325,8 +334,12 @@ impl<M: ReadModel> Begun<M> {
     }
 }
 
-/// Folds a page into a generation and moves its checkpoint, within the caller's transaction: all of it or nothing. Answers
-/// what could not be folded; it is parked within the same transaction. `count` says how many events the checkpoint passes.
+/// Folds a page into a generation and moves its checkpoint: all of it or nothing. Answers the rows, which are in the tables
+/// now, and what could not be folded; that is parked in the same transaction. `count` says how many events the checkpoint
+/// passes.
+///
+/// Rows are read before the transaction begins, and may have been in memory for long. Whoever else writes rows of this
+/// generation, or changes what is parked, moves the checkpoint or counts up `parked_changes`: then nothing is written.
 pub(super) async fn apply<M: ReadModel>(
     connection: &mut PgConnection,
     generation: &Generation,
@@ -334,15 +347,22 @@ pub(super) async fn apply<M: ReadModel>(
     parking: &Parking,
     (events, begun, count): (&[RecordedEvent], Begun<M>, usize),
     to: Position,
-) -> Result<Vec<Held>, ProjectionError> {
-    // The checkpoint first: it locks the generation, so that two leaders take turns and the second one finds out.
-    if !generations::advance(connection, generation, lead, to, count).await? {
-        return Err(ProjectionError::NotLeading { name: generation.name.clone() });
-    }
+) -> Result<(M::Tables, Vec<Held>), ProjectionError> {
+    let not_leading = || ProjectionError::NotLeading { name: generation.name.clone() };
     let (tables, held) = begun.finish(connection, generation, parking, events).await?;
-    tables.write(&generation.schema_name, connection).await?;
-    parking::park(connection, generation, events, &held, |_| 1).await?;
-    Ok(held)
+    let mut statement = generations::advance(generation, lead, to, count)?;
+    tables.write(&generation.schema_name, &mut statement)?;
+    if held.is_empty() {
+        // One statement is a transaction of its own.
+        return if statement.execute(connection).await? { Ok((tables, held)) } else { Err(not_leading()) };
+    }
+    let mut transaction = connection.begin().await?;
+    if !statement.execute(&mut transaction).await? {
+        return Err(not_leading());
+    }
+    parking::park(&mut transaction, generation, events, &held, |_| 1).await?;
+    transaction.commit().await?;
+    Ok((tables, held))
 }
 
 /// Folds a page into a generation that no projector leads yet; see [`apply`].
@@ -353,8 +373,8 @@ pub(super) async fn apply_to_shadow<M: ReadModel>(
     events: &[RecordedEvent],
     to: Position,
 ) -> Result<Vec<Held>, ProjectionError> {
-    let page = (events, Begun::<M>::new(events, parking)?, events.len());
-    apply::<M>(connection, generation, None, parking, page, to).await
+    let page = (events, Begun::<M>::new(M::Tables::new(false), events, parking)?, events.len());
+    apply::<M>(connection, generation, None, parking, page, to).await.map(|(_, held)| held)
 }
 
 /// Folds events on what is in the tables of a generation.
@@ -364,7 +384,7 @@ pub(super) async fn fold_from<M: ReadModel>(
     parking: &Parking,
     events: &[RecordedEvent],
 ) -> Result<(M::Tables, Vec<Held>), ProjectionError> {
-    Begun::<M>::new(events, parking)?.finish(connection, generation, parking, events).await
+    Begun::<M>::new(M::Tables::new(false), events, parking)?.finish(connection, generation, parking, events).await
 }
 
 /// An error with everything behind it, on one line.

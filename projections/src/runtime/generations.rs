@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use event_store::Position;
-use sqlx::postgres::{PgConnection, PgPool, PgRow};
-use sqlx::{Connection as _, FromRow, PgExecutor, Row as _};
+use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow};
+use sqlx::{Arguments as _, Connection as _, FromRow, PgExecutor, Row as _};
 
 use super::leases::Lead;
-use super::sql;
+use super::sql::{self, Statement};
 use crate::read_model::ReadModel;
 use crate::rows::Tables as _;
 
@@ -166,38 +166,46 @@ pub(super) async fn add<M: ReadModel>(connection: &mut PgConnection, state: Stat
     sqlx::query_as(next).bind(M::NAME).bind(M::VERSION).bind(state.name()).fetch_one(connection).await
 }
 
-/// Moves the checkpoint of a generation, if it still is where this process thinks and in the same state, what is parked is
-/// what it was, and the lead is still this process's. `false` means that it is not so: nothing of this transaction may count.
-pub(super) async fn advance(
-    connection: &mut PgConnection,
+/// A statement that moves the checkpoint of a generation, if it still is where this process thinks and in the same state,
+/// nobody else has changed its rows or what is parked, and the lead is still this process's. Otherwise nothing is written with
+/// it.
+pub(super) fn advance(
     generation: &Generation,
     lead: Option<Lead>,
     to: Position,
     events: usize,
-) -> Result<bool, sqlx::Error> {
-    let moved = sqlx::query(
+) -> Result<Statement, sqlx::Error> {
+    let bind = || {
+        let mut arguments = PgArguments::default();
+        arguments.add(&generation.name)?;
+        arguments.add(generation.generation)?;
+        arguments.add(commit(to))?;
+        arguments.add(prepared(to))?;
+        arguments.add(generation.checkpoint.map(commit))?;
+        arguments.add(generation.checkpoint.map(prepared))?;
+        arguments.add(generation.state.name())?;
+        arguments.add(events as i64)?;
+        arguments.add(generation.parked_changes)?;
+        arguments.add(lead.map(|lead| lead.leader))?;
+        arguments.add(lead.map(|lead| lead.term))?;
+        Ok(arguments)
+    };
+    let update =
         "update control.generations set commit_position = $3, prepare_position = $4, moved_at = now(), error = null,
                 folded = folded + $8
           where name = $1 and generation = $2
             and commit_position is not distinct from $5 and prepare_position is not distinct from $6
             and state = $7 and parked_changes = $9
             and ($10::uuid is null or exists (select from control.leases l
-                where l.name = $1 and l.leader = $10 and l.term = $11 and l.leads_until > clock_timestamp()))",
-    )
-    .bind(&generation.name)
-    .bind(generation.generation)
-    .bind(commit(to))
-    .bind(prepared(to))
-    .bind(generation.checkpoint.map(commit))
-    .bind(generation.checkpoint.map(prepared))
-    .bind(generation.state.name())
-    .bind(events as i64)
-    .bind(generation.parked_changes)
-    .bind(lead.map(|lead| lead.leader))
-    .bind(lead.map(|lead| lead.term))
-    .execute(connection)
-    .await?;
-    Ok(moved.rows_affected() == 1)
+                where l.name = $1 and l.leader = $10 and l.term = $11 and l.leads_until > clock_timestamp()))";
+    Ok(Statement::guarded(update, bind().map_err(sqlx::Error::Encode)?))
+}
+
+/// Lets the projector of a generation know that somebody else has changed its rows or what is parked.
+pub(super) async fn changed(connection: &mut PgConnection, generation: &Generation) -> Result<(), sqlx::Error> {
+    let count =
+        "update control.generations set parked_changes = parked_changes + 1 where name = $1 and generation = $2";
+    sqlx::query(count).bind(&generation.name).bind(generation.generation).execute(connection).await.map(drop)
 }
 
 /// Takes back why the projector of a generation stood still, as it does no more.
@@ -267,6 +275,8 @@ pub(super) async fn switch<M: ReadModel>(
         let update = sqlx::query(set).bind(&generation.name).bind(generation.generation).bind(state);
         update.execute(&mut *connection).await?;
     }
+    // Who followed it before, when it was live the last time, has other rows in memory.
+    changed(connection, to).await?;
     sql::point_views(connection, &to.schema_name, &M::Tables::names(), from.version == to.version).await
 }
 

@@ -13,6 +13,7 @@ use sqlx::{FromRow, PgExecutor, Row as _};
 use uuid::Uuid;
 
 use super::generations::{self, Generation, commit, position, prepared};
+use super::sql::Statement;
 use super::{Context, ProjectionError, batch};
 use crate::read_model::ReadModel;
 use crate::rows::Tables as _;
@@ -174,7 +175,7 @@ pub(super) async fn redrive<M: ReadModel>(context: &Context, key: &str) -> Resul
     let mut transaction = context.pool.begin().await?;
     let live = lock::<M>(&mut transaction).await?;
     let redriven = refold::<M>(context, &mut transaction, &live, key, known).await?;
-    changed(&mut transaction, &live).await?;
+    generations::changed(&mut transaction, &live).await?;
     transaction.commit().await?;
     context.moved.send_replace(());
     Ok(redriven)
@@ -201,7 +202,9 @@ async fn refold<M: ReadModel>(
     }
     let parking = Parking::of_a_rebuild(&mut *connection, M::NAME).await?;
     let (tables, held) = batch::fold_from::<M>(connection, generation, &parking, &events).await?;
-    tables.write(&generation.schema_name, connection).await?;
+    let mut statement = Statement::default();
+    tables.write(&generation.schema_name, &mut statement)?;
+    statement.execute(connection).await?;
     let delete = "delete from control.parked where name = $1 and generation = $2 and key = $3";
     sqlx::query(delete).bind(M::NAME).bind(generation.generation).bind(key).execute(&mut *connection).await?;
     let attempts: HashMap<Uuid, i32> = waiting.iter().map(|parked| (parked.event, parked.attempts)).collect();
@@ -263,7 +266,7 @@ pub(super) async fn skip<M: ReadModel>(
         .execute(&mut *transaction)
         .await?;
     let redriven = refold::<M>(context, &mut transaction, &live, &parked.key, HashMap::new()).await?;
-    changed(&mut transaction, &live).await?;
+    generations::changed(&mut transaction, &live).await?;
     transaction.commit().await?;
     context.moved.send_replace(());
     Ok(redriven)
@@ -277,13 +280,6 @@ pub(super) async fn lock<M: ReadModel>(connection: &mut PgConnection) -> Result<
         version if version == M::VERSION => Ok(live),
         live => Err(ProjectionError::Outdated { name: M::NAME.to_owned(), live, known: M::VERSION }),
     }
-}
-
-/// Lets the projector know that what is parked has changed.
-async fn changed(connection: &mut PgConnection, generation: &Generation) -> Result<(), sqlx::Error> {
-    let count =
-        "update control.generations set parked_changes = parked_changes + 1 where name = $1 and generation = $2";
-    sqlx::query(count).bind(&generation.name).bind(generation.generation).execute(connection).await.map(drop)
 }
 
 /// A parked event as the log has it.

@@ -15,6 +15,7 @@ use super::generations::{self, Generation};
 use super::parking::Parking;
 use super::{Context, ProjectionError, batch, followed, rebuild};
 use crate::read_model::ReadModel;
+use crate::rows::Tables as _;
 
 /// How many events of the log a batch looks at: at the head of the log, and when it is far behind.
 const BATCH: (usize, usize) = (500, 8_000);
@@ -24,6 +25,11 @@ const LAZY: Duration = Duration::from_millis(50);
 /// The least time from one batch to the next at the head of the log. Under load more comes together in a batch, which costs far
 /// less than as many batches; what comes after a pause is folded at once.
 const GATHER: Duration = Duration::from_millis(6);
+/// How the database is to run the statements of a projector, which only ever ask for rows by their keys: by the index, and
+/// planned once. Planning anew each time would cost more than the rest, and a plan that was made when a table was empty would
+/// go through all of it when it no longer is.
+const PLANS: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_hashjoin = off; \
+     set enable_mergejoin = off";
 /// How long to wait after something went wrong: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long to wait before a new version is built again that could not be.
@@ -120,6 +126,10 @@ async fn follow<M: ReadModel>(
     }
     let filter = Filter::categories(M::CATEGORIES.iter().copied());
     let tail = context.tails.of(&context.store);
+    // A connection of its own: what was prepared on it stays.
+    let mut connection = context.pool.acquire().await?.detach();
+    sqlx::raw_sql(PLANS).execute(&mut connection).await?;
+    let mut tables = M::Tables::new(false);
     let (mut seen, mut written) = (generation.checkpoint, Instant::now());
     // Events that the checkpoint has not passed yet, though they are dealt with.
     let (mut batch, mut passed) = (BATCH.0, 0);
@@ -134,17 +144,20 @@ async fn follow<M: ReadModel>(
             generations::clear_error(&context.pool, &generation).await?;
         }
         seen = seen.max(page.read_to);
-        let begun = Begun::<M>::new(&page.events, &parking)?;
+        let begun = Begun::<M>::new(tables, &page.events, &parking)?;
         let is_due = !begun.is_idle() || written.elapsed() >= LAZY;
         passed += page.events.len();
         if let Some(to) = seen.filter(|_| is_due && seen > generation.checkpoint) {
-            let mut transaction = context.pool.begin().await?;
             let changes = (page.events.as_slice(), begun, passed);
-            let held = batch::apply::<M>(&mut transaction, &generation, Some(lead), &parking, changes, to).await?;
-            transaction.commit().await?;
+            let applied = batch::apply::<M>(&mut connection, &generation, Some(lead), &parking, changes, to).await?;
+            let held;
+            (tables, held) = applied;
+            tables.keep();
             (generation.checkpoint, written, passed) = (seen, Instant::now(), 0);
             parking.hold(&held);
             context.moved.send_replace(());
+        } else {
+            tables = begun.into_tables();
         }
         // What it learns goes further than the checkpoint where events changed nothing: it is of no use to who begins there.
         contiguity.learn(&page.events, generation.generation, seen);

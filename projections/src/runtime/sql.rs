@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use futures::TryStreamExt as _;
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Executor as _};
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::{Arguments as _, AssertSqlSafe, Executor as _};
 
 use super::{Comparison, ProjectionError};
 use crate::rows::{Row, Table};
@@ -28,44 +28,76 @@ pub async fn load<T: Table>(table: &mut T, schema: &str, connection: &mut PgConn
         "select {columns} from \"{schema}\".{name} join unnest({arrays}) as wanted ({keys}) using ({keys})",
         columns = columns::<T::Row>(),
         name = name::<T>(),
-        arrays = arrays(&T::Row::COLUMNS[..T::Row::KEY_COLUMNS]),
+        arrays = arrays(0, &T::Row::COLUMNS[..T::Row::KEY_COLUMNS]),
         keys = keys::<T::Row>(),
     );
-    let found = T::Row::bind_keys(sqlx::query(AssertSqlSafe(sql)), &wanted).fetch_all(connection).await?;
+    let mut arguments = PgArguments::default();
+    T::Row::bind_keys(&mut arguments, &wanted).map_err(sqlx::Error::Encode)?;
+    let found = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(connection).await?;
     let found = found.iter().map(T::Row::read).collect::<Result<_, _>>()?;
     table.load(wanted, found);
     Ok(true)
 }
 
-/// Writes what the fold made: each changed row once.
-pub async fn write<T: Table>(table: &T, schema: &str, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let written = table.written();
-    if !written.is_empty() {
-        let assignments =
-            T::Row::COLUMNS[T::Row::KEY_COLUMNS..].iter().map(|(column, _)| format!("{column} = excluded.{column}"));
-        let mut sql = format!(
-            "insert into \"{schema}\".{name} ({columns}) select * from unnest({arrays})",
-            name = name::<T>(),
-            columns = columns::<T::Row>(),
-            arrays = arrays(T::Row::COLUMNS),
-        );
-        if T::OVERWRITES {
-            let assignments = assignments.collect::<Vec<_>>().join(", ");
-            sql.push_str(&format!(" on conflict ({}) do update set {assignments}", keys::<T::Row>()));
+/// Writes to any number of tables in one statement: one way to the server and back, and all of it or nothing.
+#[derive(Default)]
+pub struct Statement {
+    /// The statements that it is made of.
+    parts: Vec<String>,
+    arguments: PgArguments,
+    is_guarded: bool,
+}
+
+impl Statement {
+    /// A statement that writes nothing unless another one, an `update` of one row, finds its row. Its parameters are the first.
+    pub(super) fn guarded(update: &str, arguments: PgArguments) -> Self {
+        Self { parts: vec![format!("guard as ({update} returning 1)")], arguments, is_guarded: true }
+    }
+
+    /// Adds what a fold made of a table: each changed row once.
+    pub fn write<T: Table>(&mut self, table: &T, schema: &str) -> Result<(), sqlx::Error> {
+        let (name, columns, keys) = (name::<T>(), columns::<T::Row>(), keys::<T::Row>());
+        let if_guarded =
+            |word: &str| if self.is_guarded { format!(" {word} exists (select from guard)") } else { String::new() };
+        let written = table.written();
+        if !written.is_empty() {
+            let mut insert = format!(
+                "{name}_written as (insert into \"{schema}\".{name} ({columns}) select * from unnest({arrays}){guard}",
+                arrays = arrays(self.arguments.len(), T::Row::COLUMNS),
+                guard = if_guarded("where"),
+            );
+            if T::OVERWRITES {
+                let assigned = T::Row::COLUMNS[T::Row::KEY_COLUMNS..].iter();
+                let assigned = assigned.map(|(column, _)| format!("{column} = excluded.{column}")).collect::<Vec<_>>();
+                insert.push_str(&format!(" on conflict ({keys}) do update set {}", assigned.join(", ")));
+            }
+            insert.push(')');
+            self.parts.push(insert);
+            T::Row::bind_rows(&mut self.arguments, &written).map_err(sqlx::Error::Encode)?;
         }
-        T::Row::bind_rows(sqlx::query(AssertSqlSafe(sql)), &written).execute(&mut *connection).await?;
+        let removed = table.removed();
+        if !removed.is_empty() {
+            self.parts.push(format!(
+                "{name}_removed as (delete from \"{schema}\".{name} where ({keys}) in (select * from unnest({arrays})){guard})",
+                arrays = arrays(self.arguments.len(), &T::Row::COLUMNS[..T::Row::KEY_COLUMNS]),
+                guard = if_guarded("and"),
+            ));
+            T::Row::bind_keys(&mut self.arguments, &removed).map_err(sqlx::Error::Encode)?;
+        }
+        Ok(())
     }
-    let removed = table.removed();
-    if !removed.is_empty() {
-        let sql = format!(
-            "delete from \"{schema}\".{name} where ({keys}) in (select * from unnest({arrays}))",
-            name = name::<T>(),
-            keys = keys::<T::Row>(),
-            arrays = arrays(&T::Row::COLUMNS[..T::Row::KEY_COLUMNS]),
-        );
-        T::Row::bind_keys(sqlx::query(AssertSqlSafe(sql)), &removed).execute(connection).await?;
+
+    /// Runs it. Says whether the guard's row was found; without a guard that is so.
+    pub(super) async fn execute(self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let Self { parts, arguments, is_guarded } = self;
+        if parts.is_empty() {
+            return Ok(true);
+        }
+        let guard = if is_guarded { " from guard" } else { "" };
+        let sql = format!("with {} select{guard}", parts.join(",\n"));
+        let done = sqlx::query_with(AssertSqlSafe(sql), arguments).execute(connection).await?;
+        Ok(done.rows_affected() == 1)
     }
-    Ok(())
 }
 
 /// What begins and ends rows in the binary format of `copy`: the format's signature, its flags, and the length of its
@@ -348,9 +380,9 @@ fn keys<R: Row>() -> String {
     R::COLUMNS[..R::KEY_COLUMNS].iter().map(|(column, _)| *column).collect::<Vec<_>>().join(", ")
 }
 
-/// One array parameter a column: `$1::uuid[], $2::int4[]`.
-fn arrays(columns: &[(&str, &str)]) -> String {
-    let parameters = (1..).zip(columns).map(|(number, (_, kind))| format!("${number}::{kind}[]"));
+/// One array parameter a column, behind those that there are: `$1::uuid[], $2::int4[]`.
+fn arrays(behind: usize, columns: &[(&str, &str)]) -> String {
+    let parameters = (behind + 1..).zip(columns).map(|(number, (_, kind))| format!("${number}::{kind}[]"));
     parameters.collect::<Vec<_>>().join(", ")
 }
 

@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use uuid::Uuid;
 
 use super::generations::{self, Generation};
+use super::sql::Statement;
 use super::{Context, ProjectionError, parking};
 use crate::read_model::{FoldError, ReadModel};
 use crate::rows::Tables;
@@ -200,7 +201,10 @@ pub(super) async fn repair<M: ReadModel>(context: &Context, key: &str) -> Result
     }
     compared?;
     M::Tables::delete_key(&live.schema_name, &mut transaction, column, key).await?;
-    fold_all::<M>(&events)?.write(&live.schema_name, &mut transaction).await?;
+    let mut statement = Statement::default();
+    fold_all::<M>(&events)?.write(&live.schema_name, &mut statement)?;
+    statement.execute(&mut transaction).await?;
+    generations::changed(&mut transaction, &live).await?;
     transaction.commit().await?;
     context.moved.send_replace(());
     let Comparison { rows, differing, differences } = comparison;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use super::super::leases::Lead;
 use super::super::parking::Parking;
 use super::*;
-use crate::products::Products;
+use crate::products::{Products, Tables};
+use crate::rows::Tables as _;
 
 /// As another process would have it.
 fn another(context: &Context) -> Context {
@@ -67,7 +68,7 @@ async fn a_deposed_leader_commits_nothing() {
     for (lead, counts) in [(old, false), (new, true)] {
         let mut transaction = shop.context.pool.begin().await.unwrap();
         let (parking, to) = (Parking::default(), Position::at(0));
-        let page = (&[][..], batch::Begun::new(&[], &parking).unwrap(), 0);
+        let page = (&[][..], batch::Begun::new(Tables::new(false), &[], &parking).unwrap(), 0);
         let applied = batch::apply::<Products>(&mut transaction, &live, Some(lead), &parking, page, to).await;
         match applied {
             Ok(_) => assert!(counts, "a deposed leader has moved the checkpoint"),
@@ -89,7 +90,7 @@ async fn a_batch_counts_once_though_it_comes_twice() {
     for is_first in [true, false] {
         let mut transaction = shop.context.pool.begin().await.unwrap();
         let (parking, to) = (Parking::default(), Position::at(0));
-        let page = (&[][..], batch::Begun::new(&[], &parking).unwrap(), 0);
+        let page = (&[][..], batch::Begun::new(Tables::new(false), &[], &parking).unwrap(), 0);
         let applied = batch::apply::<Products>(&mut transaction, &live, lead, &parking, page, to).await;
         match applied {
             Ok(_) => assert!(is_first, "the checkpoint was moved from where it no longer was"),

@@ -89,6 +89,10 @@ fn discontinued() -> (StreamName, NewEvent) {
     stored(&ShopEvent::Catalog("A".parse().unwrap(), event.into()))
 }
 
+fn relisted() -> (StreamName, NewEvent) {
+    stored(&ShopEvent::Catalog("A".parse().unwrap(), domain::catalog::Relisted {}.into()))
+}
+
 fn products() -> Arc<dyn Projector> {
     read_models().into_iter().find(|model| model.name() == "products").unwrap()
 }
@@ -178,6 +182,41 @@ async fn a_projector_at_work_takes_note_of_what_somebody_else_has_let_through() 
     shop.context.store.append(append).await.unwrap();
     model.reached(&shop.context, head().await).await.unwrap();
     assert_eq!(shop.parked("products").await, [], "the key is parked no more");
+    stop.send_replace(true);
+    running.await.unwrap();
+    shop.close().await;
+}
+
+/// A row in the projector's memory is no excuse for what was mended in the table.
+#[tokio::test]
+async fn rows_that_others_write_are_read_again() {
+    let (mut shop, model) = (Shop::open().await, products());
+    let (mut events, _) = a_product_with_nonsense().await;
+    events.remove(1);
+    shop.context.store = a_log(&events).await;
+    model.prepare(&shop.context.pool).await.unwrap();
+    shop.follow(&model).await;
+    let schema = shop.live("products").await.schema_name;
+    let spoil = format!("update \"{schema}\".products set name = 'what nobody wrote' where sku = 'A'");
+    sqlx::raw_sql(AssertSqlSafe(spoil)).execute(&shop.context.pool).await.unwrap();
+
+    let (stop, stopped) = watch::channel(false);
+    let running = tokio::spawn({
+        let (model, context) = (model.clone(), shop.context.clone());
+        async move { model.run(context, stopped).await }
+    });
+    let happens = async |(stream, event): (StreamName, NewEvent)| {
+        let append = Append { stream, expected: Expected::Any, events: vec![event] };
+        let appended = shop.context.store.append(append).await.unwrap();
+        model.reached(&shop.context, appended.position).await.unwrap();
+    };
+    happens(discontinued()).await;
+    let repaired = model.repair(&shop.context, "A").await.unwrap();
+    assert_eq!(repaired.differing, 1, "the projector had gone on with the row as it was");
+    happens(relisted()).await;
+    let rows = shop.rows(&model).await;
+    model.rebuild(&shop.context, &|_| {}).await.unwrap();
+    assert_eq!(rows, shop.rows(&model).await);
     stop.send_replace(true);
     running.await.unwrap();
     shop.close().await;
