@@ -16,6 +16,7 @@ mod graphql;
 mod history;
 mod house;
 mod import;
+mod mailboxes;
 mod moving;
 mod open_shop;
 mod read_model_docs;

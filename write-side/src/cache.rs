@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use domain::decider::Decider;
-use event_store::{Appended, EventStore, StreamName};
+use event_store::{EventStore, Metadata, Position, RecordedEvent, StreamName};
 use hashlink::LinkedHashMap;
 use uuid::Uuid;
 
@@ -45,27 +45,37 @@ impl<D: Decider> Kept<D> {
         self,
         store: &dyn EventStore,
         stream: &StreamName,
-        mut visit: impl FnMut(&Past<D::Event>),
+        mut visit: impl FnMut(&RecordedEvent, &Metadata),
     ) -> Result<Self, LoadError> {
         let Self { loaded, mut commands, mut bytes } = self;
         let note = |past: &Past<D::Event>| {
             commands.insert(lower_half(past.metadata.command_id));
             bytes += past.recorded.data.len() + BESIDE;
-            visit(past);
+            visit(&past.recorded, &past.metadata);
         };
         let loaded = loaded.advance(store, stream, Until::Now, note).await?;
         Ok(Self { loaded, commands, bytes })
     }
 
-    /// Folds in what a command led to. The log may have had these events already, for somebody else carried out the same
-    /// command; they say the same, for their ids do. `bytes` is how long their data is.
-    pub(crate) fn follow(&mut self, command: Uuid, events: &[D::Event], bytes: usize, appended: &Appended) {
-        let state = std::mem::replace(&mut self.loaded.state, D::initial());
-        self.loaded.state = events.iter().fold(state, D::evolve);
-        self.loaded.revision = Some(appended.revision);
-        self.loaded.position = Some(appended.position);
+    /// Notes a command that led here.
+    pub(crate) fn note(&mut self, command: Uuid) {
         self.commands.insert(lower_half(command));
-        self.bytes += bytes + events.len() * BESIDE;
+    }
+
+    /// Folds in what commands led to: some of it is in the state `ahead` already, where there is one. The log may have had
+    /// these events already, for somebody else carried out the same commands; they say the same, for their ids do. `size` is
+    /// how many there are and how long their data is, and `end` the revision and the position of the last one.
+    pub(crate) fn follow(
+        &mut self,
+        ahead: Option<D::State>,
+        unfolded: &[D::Event],
+        size: (usize, usize),
+        end: (Option<u64>, Option<Position>),
+    ) {
+        let state = std::mem::replace(&mut self.loaded.state, D::initial());
+        self.loaded.state = unfolded.iter().fold(ahead.unwrap_or(state), D::evolve);
+        (self.loaded.revision, self.loaded.position) = end;
+        self.bytes += size.1 + size.0 * BESIDE;
     }
 }
 
@@ -122,7 +132,6 @@ impl Cache {
 mod tests {
     use domain::ids::Quantity;
     use domain::inventory::{Event, Received, Stock};
-    use event_store::Position;
 
     use super::*;
 
@@ -133,12 +142,8 @@ mod tests {
     /// A stock whose events take about so many bytes.
     fn stock(bytes: usize) -> Kept<Stock> {
         let mut kept = Kept::nothing();
-        kept.follow(
-            Uuid::from_u128(7),
-            &received(3),
-            bytes - BESIDE,
-            &Appended { revision: 0, position: Position::at(0) },
-        );
+        kept.note(Uuid::from_u128(7));
+        kept.follow(None, &received(3), (1, bytes - BESIDE), (Some(0), Some(Position::at(0))));
         kept
     }
 

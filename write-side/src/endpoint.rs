@@ -164,6 +164,7 @@ impl Failure {
             ExecuteError::Log(_)
                 | ExecuteError::Load(LoadError::Read(_))
                 | ExecuteError::InFlight
+                | ExecuteError::Busy
                 | ExecuteError::Contended
         )
     }
@@ -342,6 +343,7 @@ fn told<R: std::error::Error + Serialize>(category: &'static str, error: Execute
         ExecuteError::PreconditionFailed { actual } => ExecuteError::PreconditionFailed { actual },
         ExecuteError::KeyReused => ExecuteError::KeyReused,
         ExecuteError::InFlight => ExecuteError::InFlight,
+        ExecuteError::Busy => ExecuteError::Busy,
         ExecuteError::Contended => ExecuteError::Contended,
         ExecuteError::TooLarge { events, bytes } => ExecuteError::TooLarge { events, bytes },
         ExecuteError::Stream(error) => ExecuteError::Stream(error),
