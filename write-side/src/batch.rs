@@ -19,6 +19,7 @@ use crate::cache::Kept;
 use crate::envelope::Envelope;
 use crate::execute::{Answer, EventRef, ExecuteError, MAX_ATTEMPTS};
 use crate::load::{LoadError, Loaded, PAGE, metadata_of};
+use crate::snapshots::Snapshots;
 
 /// What became of a command.
 pub(crate) type Outcome<D> = Result<Answer, ExecuteError<<D as Decider>::Refusal>>;
@@ -43,6 +44,21 @@ impl<'a, D: Decider> Letter<'a, D> {
 
     fn is_open(&self) -> bool {
         self.outcome.is_none()
+    }
+}
+
+/// Where an aggregate's past is.
+#[derive(Clone, Copy)]
+pub(crate) struct Site<'a> {
+    pub(crate) store: &'a dyn EventStore,
+    pub(crate) stream: &'a StreamName,
+    pub(crate) snapshots: Option<&'a Snapshots>,
+}
+
+impl Site<'_> {
+    /// The aggregate as of its snapshot, if there is one.
+    pub(crate) async fn restore<D: Decider>(self) -> Option<Kept<D>> {
+        self.snapshots?.restore(self.store, self.stream).await
     }
 }
 
@@ -76,37 +92,37 @@ impl Failure {
 
 /// Carries out commands in their order, on what is kept of their aggregate, and on what the log says where that is not
 /// enough. Afterwards each has an outcome.
-pub(crate) async fn carry_out<D: Decider>(
-    store: &dyn EventStore,
-    stream: &StreamName,
-    kept: &mut Kept<D>,
-    letters: &mut [Letter<'_, D>],
-) {
-    if let Err(failure) = attempt(store, stream, kept, letters).await {
+pub(crate) async fn carry_out<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, letters: &mut [Letter<'_, D>]) {
+    if let Err(failure) = attempt(site, kept, letters).await {
         for letter in letters.iter_mut().filter(|letter| letter.is_open()) {
             letter.outcome = Some(Err(failure.told()));
         }
     }
 }
 
-async fn attempt<D: Decider>(
-    store: &dyn EventStore,
-    stream: &StreamName,
-    kept: &mut Kept<D>,
-    letters: &mut [Letter<'_, D>],
-) -> Result<(), Failure> {
-    for letter in letters.iter_mut().filter(|letter| kept.may_know(letter.envelope.command_id)) {
-        letter.outcome = earlier(store, stream, &letter.envelope).await.map_err(Failure::Load)?;
+async fn attempt<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, letters: &mut [Letter<'_, D>]) -> Result<(), Failure> {
+    let Site { store, stream, .. } = site;
+    for letter in letters.iter_mut() {
+        if let Some(first) = kept.place_of(letter.envelope.command_id) {
+            letter.outcome = earlier(store, stream, &letter.envelope, first).await.map_err(Failure::Load)?;
+        }
     }
     // That there is nothing yet where a command begins an aggregate is presumed without reading, too.
     let first = letters.iter().find(|letter| letter.is_open());
     let is_known = kept.loaded.revision.is_some() || first.is_some_and(|first| D::opens(&first.command));
     let mut knowledge = if is_known { Knowledge::Presumed } else { Knowledge::Outdated };
-    let (mut attempts, mut alone) = (0, false);
+    let (mut attempts, mut alone, mut asked) = (0, false, false);
     while letters.iter().any(Letter::is_open) {
         if knowledge == Knowledge::Outdated {
-            read(store, stream, kept, letters).await.map_err(Failure::Load)?;
+            read(site, kept, letters).await.map_err(Failure::Load)?;
             knowledge = Knowledge::Certain;
+        }
+        if let Some(base) = kept.base().filter(|_| !asked) {
+            asked = ask_snapshot(site, base, letters).await.map_err(Failure::Load)?;
+            if !asked {
+                (*kept, knowledge) = (Kept::nothing(), Knowledge::Outdated);
+            }
+            continue;
         }
         let mut plan = Plan::of(stream, kept, letters, alone);
         if plan.events.is_empty() && knowledge == Knowledge::Presumed {
@@ -143,16 +159,30 @@ async fn attempt<D: Decider>(
     Ok(())
 }
 
-/// Reads what is new in the stream. Commands that were done before get their answer.
-async fn read<D: Decider>(
-    store: &dyn EventStore,
-    stream: &StreamName,
-    kept: &mut Kept<D>,
-    letters: &mut [Letter<'_, D>],
-) -> Result<(), LoadError> {
+/// Answers the commands that were done before the snapshot at `base`. Says whether the snapshot is still there.
+async fn ask_snapshot<D: Decider>(site: Site<'_>, base: u64, letters: &mut [Letter<'_, D>]) -> Result<bool, LoadError> {
+    let Site { store, stream, snapshots } = site;
+    let open = letters.iter().filter(|letter| letter.is_open());
+    let commands: Vec<Uuid> = open.map(|letter| letter.envelope.command_id).collect();
+    let Some(snapshots) = snapshots else { return Ok(false) };
+    let Some(found) = snapshots.find(stream, base, &commands).await? else { return Ok(false) };
+    for letter in letters.iter_mut().filter(|letter| letter.is_open()) {
+        if let Some(&first) = found.get(&letter.envelope.command_id) {
+            letter.outcome = earlier(store, stream, &letter.envelope, first).await?;
+        }
+    }
+    Ok(true)
+}
+
+/// Reads what is new in the stream; where nothing is known of it, from its snapshot on. Commands that were done before get their answer.
+async fn read<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, letters: &mut [Letter<'_, D>]) -> Result<(), LoadError> {
     let open = letters.iter().enumerate().filter(|(_, letter)| letter.is_open());
     let mut looks: Vec<_> = open.map(|(place, letter)| (place, Earlier::new(&letter.envelope))).collect();
-    let known = std::mem::replace(kept, Kept::nothing());
+    let Site { store, stream, .. } = site;
+    let mut known = std::mem::replace(kept, Kept::nothing());
+    if known.loaded.revision.is_none() {
+        known = site.restore().await.unwrap_or(known);
+    }
     let look = |recorded: &RecordedEvent, metadata: &Metadata| {
         for (_, earlier) in &mut looks {
             earlier.look_at(recorded, metadata);
@@ -166,7 +196,7 @@ async fn read<D: Decider>(
     Ok(())
 }
 
-/// What a command led to, if it was done before: the stream is searched for it.
+/// What a command led to, if it was done before: the stream is searched for it, from this revision on.
 ///
 /// # Errors
 /// [`LoadError`].
@@ -174,11 +204,12 @@ pub(crate) async fn earlier<R>(
     store: &dyn EventStore,
     stream: &StreamName,
     envelope: &Envelope,
+    from: u64,
 ) -> Result<Option<Result<Answer, ExecuteError<R>>>, LoadError>
 where
     R: std::error::Error + 'static,
 {
-    let (mut earlier, mut from) = (Earlier::new(envelope), 0);
+    let (mut earlier, mut from) = (Earlier::new(envelope), from);
     loop {
         let page = store.read_stream(stream, Some(from), Direction::Forwards, PAGE).await?;
         for recorded in &page.events {
@@ -353,7 +384,9 @@ impl<D: Decider> Plan<D> {
                     if let Some(end) = ends.next() {
                         (revision, position) = (Some(end.revision), Some(end.position));
                     }
-                    kept.note(letter.envelope.command_id);
+                    if let (Some(first), Some(last)) = (events.first(), events.last()) {
+                        kept.note(letter.envelope.command_id, first.revision, last.id);
+                    }
                     Ok(Answer { events, ..Answer::empty(stream, revision, position) })
                 }
             });

@@ -12,11 +12,12 @@ use domain::decider::Decider;
 use event_store::{AppendError, EventStore, InvalidStreamName, Position, StreamName};
 use uuid::Uuid;
 
-use crate::batch::{self, Letter};
+use crate::batch::{self, Letter, Site};
 use crate::cache::{Cache, Kept};
 use crate::envelope::Envelope;
-use crate::load::{LoadError, stream_of};
+use crate::load::{LoadError, Loaded, Until, stream_of};
 use crate::mailbox::{Entered, Mailboxes};
+use crate::snapshots::Snapshots;
 
 /// How often a command is decided anew because another writer was faster.
 pub const MAX_ATTEMPTS: u32 = 20;
@@ -24,8 +25,8 @@ pub const MAX_ATTEMPTS: u32 = 20;
 /// How many commands wait for one aggregate at most. Who comes then is told to come again.
 pub const MAX_WAITING: usize = 1_024;
 
-/// How much of the aggregates is kept in memory between commands, in bytes.
-const ROOM: usize = 32 << 20;
+/// How much of the aggregates is kept in memory between commands, in bytes, where nothing else is configured.
+pub const ROOM: usize = 32 << 20;
 
 /// What a command led to.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
@@ -113,12 +114,38 @@ pub struct Executor {
     store: Arc<dyn EventStore>,
     mailboxes: Arc<Mailboxes>,
     cache: Arc<Cache>,
+    snapshots: Option<Snapshots>,
 }
 
 impl Executor {
     /// Executes commands against this log.
     pub fn new(store: Arc<dyn EventStore>) -> Self {
-        Self { store, mailboxes: Arc::default(), cache: Arc::new(Cache::new(ROOM)) }
+        Self { store, mailboxes: Arc::default(), cache: Arc::new(Cache::new(ROOM)), snapshots: None }
+    }
+
+    /// Keeps about so many bytes of aggregates in memory between commands, judged by their events.
+    #[must_use]
+    pub fn with_cache(self, bytes: usize) -> Self {
+        Self { cache: Arc::new(Cache::new(bytes)), ..self }
+    }
+
+    /// Takes snapshots of aggregates with long streams, and uses them.
+    #[must_use]
+    pub fn with_snapshots(self, snapshots: Snapshots) -> Self {
+        Self { snapshots: Some(snapshots), ..self }
+    }
+
+    /// An aggregate as it is now, for whoever does not command it.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn current<D: Decider>(&self, stream: &StreamName) -> Result<Loaded<D>, LoadError> {
+        let known = self.site(stream).restore().await.unwrap_or_else(Kept::nothing);
+        known.loaded.advance(self.store(), stream, Until::Now, |_| {}).await
+    }
+
+    fn site<'a>(&'a self, stream: &'a StreamName) -> Site<'a> {
+        Site { store: self.store(), stream, snapshots: self.snapshots.as_ref() }
     }
 
     /// The log.
@@ -136,7 +163,7 @@ impl Executor {
         envelope: &Envelope,
     ) -> Result<Option<Answer>, ExecuteError<D::Refusal>> {
         let stream = stream_of::<D>(id)?;
-        batch::earlier(self.store(), &stream, envelope).await?.transpose()
+        batch::earlier(self.store(), &stream, envelope, 0).await?.transpose()
     }
 
     /// Executes a command and answers when its events are durable.
@@ -186,7 +213,10 @@ impl Executor {
 
     async fn carry_out<D: Decider>(&self, stream: &StreamName, letters: &mut [Letter<'_, D>]) {
         let mut kept = self.cache.take::<D>(stream).unwrap_or_else(Kept::nothing);
-        batch::carry_out(self.store(), stream, &mut kept, letters).await;
+        batch::carry_out(self.site(stream), &mut kept, letters).await;
+        if let Some(snapshots) = &self.snapshots {
+            kept.keep_snapshot(snapshots, stream);
+        }
         self.cache.put(stream.clone(), kept);
     }
 

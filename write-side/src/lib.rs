@@ -19,6 +19,7 @@ mod mailbox;
 pub mod ordering;
 pub mod process;
 pub mod sandbox;
+pub mod snapshots;
 mod wire;
 
 pub use endpoint::{Endpoint, Registry, registry};
