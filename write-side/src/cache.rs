@@ -131,7 +131,8 @@ impl<D: Decider> Kept<D> {
                     (self.base, self.bytes) = (Some(taken), state + self.bytes.saturating_sub(before));
                 }
             } else {
-                self.due = revision + EVERY;
+                // The one that it built on may be gone. What is in memory is enough to begin anew.
+                (self.snapshot, self.due) = (self.base, revision + EVERY);
             }
             self.pending = None;
         }
