@@ -64,11 +64,14 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
     })
 }
 
+/// A connection, and room for what comes over it.
+type Connection = (TcpStream, Vec<u8>);
+
 /// Connections to one of the two.
 #[derive(Clone)]
 struct Clients {
     address: Arc<str>,
-    idle: Arc<Mutex<Vec<(TcpStream, Vec<u8>)>>>,
+    idle: Arc<Mutex<Vec<Connection>>>,
     turns: Arc<Semaphore>,
 }
 
