@@ -56,7 +56,12 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
     })
 }
 
-async fn run(postgres: &Postgres, server: u32, address: &str, seconds: u32) -> anyhow::Result<(u64, f64, f64)> {
+pub(crate) async fn run(
+    postgres: &Postgres,
+    server: u32,
+    address: &str,
+    seconds: u32,
+) -> anyhow::Result<(u64, f64, f64)> {
     let all = || postgres.cpu() + cpu::of_tree(server) + cpu::of_this();
     let (before, start) = (all(), Instant::now());
     let until = start + Duration::from_secs(u64::from(seconds));
@@ -81,7 +86,7 @@ async fn client(address: String, until: Instant) -> anyhow::Result<u64> {
     Ok(done)
 }
 
-/// Sends a command that begins an aggregate, and reads the answer. Returns where its body begins in the buffer.
+/// Sends a command, and reads the answer. Returns where its body begins in the buffer.
 pub(crate) async fn post(
     stream: &mut TcpStream,
     buffer: &mut Vec<u8>,
@@ -99,14 +104,14 @@ pub(crate) async fn post(
     answer(stream, buffer).await
 }
 
-/// Reads one answer, which must be 201. Returns where its body begins in the buffer.
+/// Reads one answer, which must be 200 or 201. Returns where its body begins in the buffer.
 async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<usize> {
     buffer.clear();
     loop {
         anyhow::ensure!(stream.read_buf(buffer).await? > 0, "the server hung up");
         let Some(head) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
         let text = std::str::from_utf8(&buffer[..head])?;
-        anyhow::ensure!(text.starts_with("HTTP/1.1 201"), "the server said {text}");
+        anyhow::ensure!(text.starts_with("HTTP/1.1 20"), "the server said {text}");
         let length = text
             .lines()
             .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse::<usize>().ok());

@@ -227,14 +227,14 @@ async fn commits(postgres: &Postgres, pool: &PgPool, rate: f64, seconds: u32) ->
     Ok((took, (postgres.cpu() + cpu::of_this() - before) as f64))
 }
 
-fn count(rate: f64, seconds: u32) -> usize {
+pub(crate) fn count(rate: f64, seconds: u32) -> usize {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]
     let count = (rate * f64::from(seconds)) as usize;
     count
 }
 
 /// Does something so often a second, whether or not the last one is done.
-async fn paced<F>(rate: f64, seconds: u32, mut work: impl FnMut() -> F) -> anyhow::Result<()>
+pub(crate) async fn paced<F>(rate: f64, seconds: u32, mut work: impl FnMut() -> F) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
@@ -256,7 +256,7 @@ where
 }
 
 /// The 99th percentile, in microseconds.
-fn p99(mut times: Vec<Duration>) -> f64 {
+pub(crate) fn p99(mut times: Vec<Duration>) -> f64 {
     times.sort_unstable();
     times.get(times.len() * 99 / 100).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
 }

@@ -6,9 +6,12 @@
 mod append;
 mod baseline;
 mod checkout;
+mod contention;
 mod cpu;
+mod hot;
 mod http;
 mod lag;
+mod latency;
 mod rebuild;
 mod report;
 mod server;
@@ -27,12 +30,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 struct Options {
     /// What to measure, by name [default: everything].
-    #[arg(value_name = "NAME", value_parser = ["S1", "S2", "S5", "S6", "C1"])]
+    #[arg(value_name = "NAME", value_parser = ["S1", "S2", "S3", "S4", "S5", "S6", "S12", "C1"])]
     names: Vec<String>,
     /// How often each side is measured.
     #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// How long each side of S1, S2 and S5 runs in a round, and the baseline and the calm part of C1, in seconds.
+    /// How long each side of S1 to S5 and S12 runs in a round, and the baseline and the calm part of C1, in seconds.
     #[arg(long, default_value = "4", value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
     /// How many events the log of S6 has.
@@ -58,11 +61,20 @@ async fn main() -> anyhow::Result<()> {
     if wanted("S2") {
         report.add(http::measure(&postgres, &options).await?)?;
     }
+    if wanted("S3") {
+        report.add(hot::measure(&postgres, &options).await?)?;
+    }
+    if wanted("S4") {
+        report.add(contention::measure(&postgres, &options).await?)?;
+    }
     if wanted("S5") {
         report.add(lag::measure(&postgres, &options).await?)?;
     }
     if wanted("S6") {
         report.add(rebuild::measure(&postgres, &options).await?)?;
+    }
+    if wanted("S12") {
+        report.add(latency::measure(&postgres, &options).await?)?;
     }
     if wanted("C1") {
         report.add(checkout::measure(&postgres, &options).await?)?;

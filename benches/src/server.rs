@@ -74,6 +74,11 @@ impl Postgres {
         cpu::of_tree(self.postmaster)
     }
 
+    /// Where the server has its files.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self._data_dir.path()
+    }
+
     /// Where the server is, for programs of Postgres: host and user.
     pub(crate) fn host_and_user(&self) -> anyhow::Result<(String, String)> {
         let host = self.options.get_socket().map(|socket| socket.display().to_string());

@@ -6,6 +6,10 @@
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
+use schemars::{JsonSchema, schema_for};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::codec::StoredEvent;
 use crate::ids::InvalidId;
 
@@ -44,6 +48,56 @@ pub trait Decider: Send + Sync + 'static {
     /// before it reads whether there is one.
     fn opens(_command: &Self::Command) -> bool {
         false
+    }
+
+    /// How the state is kept in snapshots, where the aggregate's streams get long: thousands of events. `None`: they do not.
+    fn snapshots() -> Option<Snapshots<Self::State>> {
+        None
+    }
+}
+
+/// How a state is kept beside the log, so that a long stream need not be folded from its beginning. What is kept can be
+/// thrown away at any time.
+pub struct Snapshots<S> {
+    fold: u32,
+    schema: fn() -> String,
+    encode: fn(&S) -> Result<Vec<u8>, serde_json::Error>,
+    decode: fn(&[u8]) -> Result<S, serde_json::Error>,
+}
+
+impl<S: Serialize + DeserializeOwned + JsonSchema> Snapshots<S> {
+    /// As JSON. A state of another shape is noticed by its JSON Schema; `fold` is raised when `evolve` makes another state of
+    /// the same events without changing its shape.
+    pub fn json(fold: u32) -> Self {
+        Self {
+            fold,
+            schema: || schema_for!(S).as_value().to_string(),
+            encode: |state| serde_json::to_vec(state),
+            decode: |bytes| serde_json::from_slice(bytes),
+        }
+    }
+}
+
+impl<S> Snapshots<S> {
+    /// The form of the state: what was kept in another form is no snapshot of it.
+    pub fn form(&self) -> String {
+        format!("{}\n{}", self.fold, (self.schema)())
+    }
+
+    /// The state as it is kept.
+    ///
+    /// # Errors
+    /// When it has no JSON form.
+    pub fn encode(&self, state: &S) -> Result<Vec<u8>, serde_json::Error> {
+        (self.encode)(state)
+    }
+
+    /// The state that was kept.
+    ///
+    /// # Errors
+    /// When it is not of this form.
+    pub fn decode(&self, bytes: &[u8]) -> Result<S, serde_json::Error> {
+        (self.decode)(bytes)
     }
 }
 

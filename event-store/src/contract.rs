@@ -65,6 +65,7 @@ checks! {
     an_append_is_all_or_none,
     a_repeated_append_is_recognised,
     a_repeat_with_other_ids_conflicts,
+    each_part_of_an_append_is_told_where_it_ends,
     an_append_past_the_limits_is_refused,
     a_stream_reads_in_pages_both_ways,
     a_missing_stream_is_empty,
@@ -208,6 +209,39 @@ pub async fn a_repeat_with_other_ids_conflicts(store: Store) -> Verdict {
         ensure!(matches!(answer, Err(AppendError::Conflict { .. })), "{what} events gave {answer:?}");
     }
     ensure!(read(&store, &stream).await?.len() == 2, "a conflict wrote something");
+    Ok(())
+}
+
+/// Events of several commands in one append: each part is told where it ends, also when all of it was there before, in one
+/// append or in several. The beginning of it alone is recognised, any other part alone is not.
+pub async fn each_part_of_an_append_is_told_where_it_ends(store: Store) -> Verdict {
+    for at_once in [true, false] {
+        let (stream, parts) = (a_stream("contract"), [1, 3, 2]);
+        let whole = events(6);
+        let append_whole = || Append { stream: stream.clone(), expected: Expected::NoStream, events: whole.clone() };
+        if at_once {
+            let first = store.append_together(append_whole(), &parts).await.map_err(broken)?;
+            ensure!(first.len() == 3, "{} answers to 3 parts", first.len());
+        } else {
+            append(&store, &stream, Expected::NoStream, whole[..1].to_vec()).await?;
+            // Others stand between them in the log.
+            append(&store, &a_stream("contract"), Expected::NoStream, events(2)).await?;
+            append(&store, &stream, Expected::Exact(0), whole[1..4].to_vec()).await?;
+            append(&store, &a_stream("contract"), Expected::NoStream, events(2)).await?;
+            append(&store, &stream, Expected::Exact(3), whole[4..].to_vec()).await?;
+        }
+        let there = read(&store, &stream).await?;
+        let ends = [0, 3, 5].map(|end: usize| there.get(end).map(|event| (event.revision, event.position)));
+        let repeated = store.append_together(append_whole(), &parts).await.map_err(broken)?;
+        let told: Vec<_> = repeated.iter().map(|end| Some((end.revision, end.position))).collect();
+        ensure!(told == ends, "they end at {ends:?}, and {told:?} was told");
+        let beginning = append(&store, &stream, Expected::NoStream, whole[..1].to_vec()).await?;
+        ensure!(Some((beginning.revision, beginning.position)) == ends[0], "another answer for the beginning");
+        let middle = Append { stream: stream.clone(), expected: Expected::NoStream, events: whole[1..4].to_vec() };
+        let answer = store.append(middle).await;
+        ensure!(matches!(answer, Err(AppendError::Conflict { .. })), "the middle alone gave {answer:?}");
+        ensure!(read(&store, &stream).await?.len() == 6, "a repeat wrote something");
+    }
     Ok(())
 }
 

@@ -175,6 +175,20 @@ pub trait EventStore: Send + Sync + 'static {
     /// [`AppendError`].
     async fn append(&self, append: Append) -> Result<Appended, AppendError>;
 
+    /// Appends events of several commands to one stream as one append, all or none, and says where each part of them ended.
+    /// `lengths` is how many events each part has; together they are all.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    async fn append_together(&self, append: Append, lengths: &[usize]) -> Result<Vec<Appended>, AppendError> {
+        if lengths.len() <= 1 {
+            return Ok(vec![self.append(append).await?]);
+        }
+        let (stream, count) = (append.stream.clone(), append.events.len());
+        let last = self.append(append).await?;
+        ends_of_parts(self, &stream, count, last, lengths).await
+    }
+
     /// Appends to several streams in just this order: each append stands behind the one before it in the whole log, and
     /// when one fails, none behind it is written. Those before it may be written all the same.
     ///
@@ -229,6 +243,51 @@ pub trait EventStore: Send + Sync + 'static {
         subscription::follow(self, after, filter)
     }
 }
+
+/// How often it is looked at a stream that does not show yet what was appended to it.
+const LOOKS: u32 = 10;
+
+/// Where each part of an append ended, from what the log has of it. `count` is how many events the append has, and `last`
+/// where it ended.
+pub(crate) async fn ends_of_parts<S: EventStore + ?Sized>(
+    store: &S,
+    stream: &StreamName,
+    count: usize,
+    last: Appended,
+    lengths: &[usize],
+) -> Result<Vec<Appended>, AppendError> {
+    let first = (last.revision + 1).saturating_sub(count as u64);
+    for _ in 0..LOOKS {
+        let mut positions = Vec::with_capacity(count);
+        while positions.len() < count {
+            let from = first + positions.len() as u64;
+            let page = store.read_stream(stream, Some(from), Direction::Forwards, count - positions.len()).await;
+            // They are there, but nobody says where.
+            let page = page.map_err(|error| AppendError::Unknown(Arc::new(error)))?;
+            let is_short = page.end || page.events.is_empty();
+            positions.extend(page.events.iter().map(|event| event.position));
+            if is_short {
+                break;
+            }
+        }
+        if positions.len() < count {
+            continue;
+        }
+        let mut end = 0;
+        let ends = lengths.iter().filter_map(|length| {
+            end += length;
+            let position = *positions.get(end.checked_sub(1)?)?;
+            Some(Appended { revision: first + end as u64 - 1, position })
+        });
+        return Ok(ends.collect());
+    }
+    Err(AppendError::Unknown(Arc::new(NotShown)))
+}
+
+/// A log does not show what it has taken.
+#[derive(Debug, thiserror::Error)]
+#[error("the log does not show the events that it has taken")]
+struct NotShown;
 
 /// Checks an append against the limits that hold for every log.
 pub(crate) fn check_limits(append: &Append) -> Result<(), AppendError> {

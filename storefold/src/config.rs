@@ -53,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) drain_timeout: Duration,
     /// The largest body of a request, in bytes.
     pub(crate) body_limit: usize,
+    /// How much of the aggregates is kept in memory between commands, in bytes.
+    pub(crate) cache_bytes: usize,
     /// The payment gateway. `None`: the sandbox's.
     pub(crate) gateway: Option<Gateway>,
     /// How long a call to the gateway may take.
@@ -300,6 +302,7 @@ impl Config {
             postgres_bin_dir: raw.postgres_bin_dir,
             drain_timeout: Duration::from_secs(raw.drain_timeout),
             body_limit: raw.body_limit,
+            cache_bytes: raw.cache_bytes,
             gateway_timeout: Duration::from_secs(raw.gateway.timeout),
             gateway: Gateway::at(raw.gateway)?,
             checkout: write_side::process::Limits {
@@ -344,6 +347,7 @@ impl Config {
             self.postgres_bin_dir.as_ref().map(|path| quoted(path.display())),
             Some(self.drain_timeout.as_secs().to_string()),
             Some(self.body_limit.to_string()),
+            Some(self.cache_bytes.to_string()),
             self.gateway.as_ref().map(|gateway| quoted(&gateway.url)),
             self.gateway.as_ref().map(|_| quoted(MASK)),
             Some(self.gateway_timeout.as_secs().to_string()),
@@ -509,7 +513,7 @@ impl Setting {
 }
 
 /// Every setting, in the order in which they are printed.
-const SETTINGS: [Setting; 27] = [
+const SETTINGS: [Setting; 28] = [
     Setting::new("database_url").unset("a private Postgres in the data directory").or_plain_variable(),
     Setting::new("event_store_url").unset("the log is in the database").or_plain_variable(),
     Setting::new("listen"),
@@ -533,6 +537,7 @@ const SETTINGS: [Setting; 27] = [
     Setting::new("drain_timeout"),
     // Bytes.
     Setting::new("body_limit"),
+    Setting::new("cache_bytes"),
     Setting::new("gateway.url").unset("the sandbox's own gateway, which charges nobody"),
     Setting::new("gateway.secret").unset("the sandbox needs none"),
     // Seconds, as the next two.
@@ -561,6 +566,7 @@ struct Raw {
     postgres_bin_dir: Option<PathBuf>,
     drain_timeout: u64,
     body_limit: usize,
+    cache_bytes: usize,
     gateway: RawGateway,
     checkout: RawCheckout,
     sandbox: RawSandbox,
@@ -601,7 +607,7 @@ struct RawSandbox {
     secret: Option<SecretString>,
 }
 
-fn defaults() -> [(&'static str, &'static str); 14] {
+fn defaults() -> [(&'static str, &'static str); 15] {
     [
         ("listen", "127.0.0.1:8080"),
         ("tokens", "required"),
@@ -613,6 +619,7 @@ fn defaults() -> [(&'static str, &'static str); 14] {
         ("log_filter", "info"),
         ("drain_timeout", "30"),
         ("body_limit", "1048576"),
+        ("cache_bytes", "33554432"),
         ("gateway.timeout", "10"),
         ("checkout.payment_timeout", "900"),
         ("checkout.dispatch_timeout", "604800"),
@@ -809,6 +816,7 @@ mod tests {
         assert_eq!(config.data_dir, Path::new(".storefold"));
         assert_eq!(config.roles, Roles([Role::Write, Role::Process, Role::Project, Role::Read].into()));
         assert_eq!((config.drain_timeout, config.body_limit), (Duration::from_secs(30), 1 << 20));
+        assert_eq!(config.cache_bytes, write_side::execute::ROOM);
         assert!(config.database_url.is_none() && config.log_format.is_none());
         assert!(matches!(config.event_store, EventStore::Postgres(None)));
     }

@@ -12,6 +12,7 @@ use projections::runtime::followed::{self, Landmark};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use write_side::snapshots::{self, Snapshots};
 use write_side::{Executor, Registry, process, registry};
 
 use crate::config::Config;
@@ -46,7 +47,8 @@ impl Shop {
         let database = Database::open(config).await?;
         match Self::connect(config, &database.options).await {
             Ok((store, read_pool, projections)) => {
-                let executor = Executor::new(store.clone());
+                let snapshots = Snapshots::new(projections.pool.clone());
+                let executor = Executor::new(store.clone()).with_cache(config.cache_bytes).with_snapshots(snapshots);
                 Ok(Self { store, read_pool, projections, executor, database })
             }
             Err(error) => {
@@ -141,13 +143,14 @@ async fn note_the_log(context: runtime::Context, mut stop: watch::Receiver<bool>
     }
 }
 
-/// Brings the schemas of the read models and of the processes up to date.
+/// Brings the schemas of the read models, of the processes and of the snapshots up to date.
 ///
 /// # Errors
 /// When the database refuses, or was migrated by a newer release.
 pub(crate) async fn prepare(pool: &PgPool) -> anyhow::Result<()> {
     runtime::migrate(pool).await.context("the schema of the read models cannot be brought up to date")?;
-    process::migrator().run(pool).await.context("the schema of the processes cannot be brought up to date")
+    process::migrator().run(pool).await.context("the schema of the processes cannot be brought up to date")?;
+    snapshots::migrator().run(pool).await.context("the schema of the snapshots cannot be brought up to date")
 }
 
 /// Runs something that ends when `stop` says so, and runs it again should it panic: a fault in one of them is no reason to

@@ -164,6 +164,7 @@ impl Failure {
             ExecuteError::Log(_)
                 | ExecuteError::Load(LoadError::Read(_))
                 | ExecuteError::InFlight
+                | ExecuteError::Busy
                 | ExecuteError::Contended
         )
     }
@@ -321,7 +322,10 @@ impl<E: Endpoint> Aggregate for Serves<E> {
     async fn state(&self, executor: &Executor, id: &str, until: Until) -> Result<Option<Snapshot>, Failure> {
         let id: IdOf<E> = id.parse()?;
         let stream = stream_of::<E::Decider>(&id).map_err(|error| Failure::Execute(error.into()))?;
-        let loaded = Loaded::<E::Decider>::nothing().advance(executor.store(), &stream, until, |_| {}).await;
+        let loaded = match until {
+            Until::Now => executor.current::<E::Decider>(&stream).await,
+            then => Loaded::nothing().advance(executor.store(), &stream, then, |_| {}).await,
+        };
         let loaded = loaded.map_err(|error| Failure::Execute(error.into()))?;
         let state = serde_json::to_value(&loaded.state).map_err(|source| {
             let event_type = E::Decider::CATEGORY;
@@ -342,6 +346,7 @@ fn told<R: std::error::Error + Serialize>(category: &'static str, error: Execute
         ExecuteError::PreconditionFailed { actual } => ExecuteError::PreconditionFailed { actual },
         ExecuteError::KeyReused => ExecuteError::KeyReused,
         ExecuteError::InFlight => ExecuteError::InFlight,
+        ExecuteError::Busy => ExecuteError::Busy,
         ExecuteError::Contended => ExecuteError::Contended,
         ExecuteError::TooLarge { events, bytes } => ExecuteError::TooLarge { events, bytes },
         ExecuteError::Stream(error) => ExecuteError::Stream(error),

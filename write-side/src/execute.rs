@@ -4,27 +4,29 @@
 //! aggregate's own stream says what it has already done: the same command again gets the first answer again. There is
 //! no second store of answers, and nothing to expire.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use domain::codec::CodecError;
 use domain::decider::Decider;
-use event_store::{
-    Append, AppendError, Appended, EventStore, EventType, Expected, InvalidStreamName, Metadata, NewEvent, Position,
-    StreamName,
-};
+use event_store::{AppendError, EventStore, InvalidStreamName, Position, StreamName};
 use uuid::Uuid;
 
+use crate::batch::{self, Letter, Site};
 use crate::cache::{Cache, Kept};
 use crate::envelope::Envelope;
-use crate::load::{LoadError, Loaded, Past, Until, stream_of};
+use crate::load::{LoadError, Loaded, Until, stream_of};
+use crate::mailbox::{Entered, Mailboxes};
+use crate::snapshots::Snapshots;
 
 /// How often a command is decided anew because another writer was faster.
 pub const MAX_ATTEMPTS: u32 = 20;
 
-/// How much of the aggregates is kept in memory between commands, in bytes.
-const ROOM: usize = 32 << 20;
+/// How many commands wait for one aggregate at most. Who comes then is told to come again.
+pub const MAX_WAITING: usize = 1_024;
+
+/// How much of the aggregates is kept in memory between commands, in bytes, where nothing else is configured.
+pub const ROOM: usize = 32 << 20;
 
 /// What a command led to.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
@@ -77,6 +79,9 @@ pub enum ExecuteError<R: std::error::Error + 'static> {
     /// The same command is being executed at this moment.
     #[error("the same command is being executed at this moment")]
     InFlight,
+    /// Too many commands wait for the aggregate already. The same command is safe to send again, in a moment.
+    #[error("{MAX_WAITING} commands wait for this aggregate already")]
+    Busy,
     /// Other writers were faster every time.
     #[error("other writers were faster {MAX_ATTEMPTS} times in a row")]
     Contended,
@@ -107,23 +112,40 @@ pub enum ExecuteError<R: std::error::Error + 'static> {
 #[derive(Clone)]
 pub struct Executor {
     store: Arc<dyn EventStore>,
-    running: Arc<Mutex<Running>>,
+    mailboxes: Arc<Mailboxes>,
     cache: Arc<Cache>,
-}
-
-/// What is being executed in this process.
-#[derive(Default)]
-struct Running {
-    commands: HashSet<(StreamName, Uuid)>,
-    /// The commands to an aggregate take turns: within a process they would only get into each other's way. An entry
-    /// lives as long as somebody has or waits for the turn.
-    turns: HashMap<StreamName, Arc<tokio::sync::Mutex<()>>>,
+    snapshots: Option<Snapshots>,
 }
 
 impl Executor {
     /// Executes commands against this log.
     pub fn new(store: Arc<dyn EventStore>) -> Self {
-        Self { store, running: Arc::default(), cache: Arc::new(Cache::new(ROOM)) }
+        Self { store, mailboxes: Arc::default(), cache: Arc::new(Cache::new(ROOM)), snapshots: None }
+    }
+
+    /// Keeps about so many bytes of aggregates in memory between commands, judged by their events.
+    #[must_use]
+    pub fn with_cache(self, bytes: usize) -> Self {
+        Self { cache: Arc::new(Cache::new(bytes)), ..self }
+    }
+
+    /// Takes snapshots of aggregates with long streams, and uses them.
+    #[must_use]
+    pub fn with_snapshots(self, snapshots: Snapshots) -> Self {
+        Self { snapshots: Some(snapshots), ..self }
+    }
+
+    /// An aggregate as it is now, for whoever does not command it.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn current<D: Decider>(&self, stream: &StreamName) -> Result<Loaded<D>, LoadError> {
+        let known = self.site(stream).restore().await.unwrap_or_else(Kept::nothing);
+        known.loaded.advance(self.store(), stream, Until::Now, |_| {}).await
+    }
+
+    fn site<'a>(&'a self, stream: &'a StreamName) -> Site<'a> {
+        Site { store: self.store(), stream, snapshots: self.snapshots.as_ref() }
     }
 
     /// The log.
@@ -140,10 +162,8 @@ impl Executor {
         id: &D::Id,
         envelope: &Envelope,
     ) -> Result<Option<Answer>, ExecuteError<D::Refusal>> {
-        let mut earlier = Earlier::new(envelope);
         let stream = stream_of::<D>(id)?;
-        Loaded::<D>::nothing().advance(self.store(), &stream, Until::Now, |past| earlier.look_at(past)).await?;
-        earlier.answer()
+        batch::earlier(self.store(), &stream, envelope, 0).await?.transpose()
     }
 
     /// Executes a command and answers when its events are durable.
@@ -157,202 +177,59 @@ impl Executor {
         envelope: &Envelope,
     ) -> Result<Answer, ExecuteError<D::Refusal>> {
         let stream = stream_of::<D>(id)?;
-        let place = Place::take(self, &stream, envelope.command_id).ok_or(ExecuteError::InFlight)?;
-        let _turn = place.turn().await;
-        let mut kept = self.cache.take::<D>(&stream).unwrap_or_else(Kept::nothing);
-        let done = self.decide_and_append(&stream, &mut kept, command, envelope).await;
-        self.cache.put(stream, kept);
-        done
-    }
-
-    /// Executes a command on what is kept of its aggregate, and on what the log says where that is not enough.
-    async fn decide_and_append<D: Decider>(
-        &self,
-        stream: &StreamName,
-        kept: &mut Kept<D>,
-        command: D::Command,
-        envelope: &Envelope,
-    ) -> Result<Answer, ExecuteError<D::Refusal>> {
-        if kept.may_know(envelope.command_id) {
-            *kept = Kept::nothing();
-        }
-        // What is kept, and that there is nothing yet where a command begins an aggregate, is presumed without reading:
-        // the log says when it is not so.
-        let is_known = kept.loaded.revision.is_some() || D::opens(&command);
-        let mut presumed = is_known && envelope.precondition.holds(kept.loaded.revision);
-        for attempt in 0..MAX_ATTEMPTS {
-            if !presumed {
-                let mut earlier = Earlier::new(envelope);
-                let known = std::mem::replace(kept, Kept::nothing());
-                *kept = known.advance(self.store(), stream, |past| earlier.look_at(past)).await?;
-                if let Some(answer) = earlier.answer()? {
-                    return Ok(answer);
-                }
-                if !envelope.precondition.holds(kept.loaded.revision) {
-                    return Err(ExecuteError::PreconditionFailed { actual: kept.loaded.revision });
-                }
+        match Mailboxes::enter::<D>(self, &stream, command, envelope)? {
+            Entered::First(command, _turn) => {
+                let mut letter = [Letter::<D>::new(command, Cow::Borrowed(envelope))];
+                self.carry_out(&stream, &mut letter).await;
+                let [letter] = letter;
+                letter.outcome()
             }
-            let decided = match D::decide(&kept.loaded.state, command.clone()) {
-                Ok(events) => events,
-                // What was presumed may be wrong; the stream is asked before the answer is no.
-                Err(_) if std::mem::take(&mut presumed) => continue,
-                Err(refusal) => return Err(ExecuteError::Refused(refusal)),
-            };
-            if decided.is_empty() {
-                // Before it is said that nothing is to be done, the stream is asked.
-                if std::mem::take(&mut presumed) {
-                    continue;
-                }
-                let Loaded { revision, position, .. } = kept.loaded;
-                return Ok(Answer { stream: stream.to_string(), revision, position, events: Vec::new() });
-            }
-            let events = decided.iter().enumerate().map(|(index, event)| to_store(event, index, envelope));
-            let events = events.collect::<Result<Vec<_>, _>>()?;
-            let names: Vec<_> = events.iter().map(|event| (event.id, event.event_type.to_string())).collect();
-            let bytes = events.iter().map(|event| event.data.len()).sum();
-            let expected = Expected::last(kept.loaded.revision);
-            match self.store.append(Append { stream: stream.clone(), expected, events }).await {
-                Ok(appended) => {
-                    kept.follow(envelope.command_id, &decided, bytes, &appended);
-                    return Ok(answer(stream, appended, names));
-                }
-                Err(AppendError::Conflict { .. }) => {
-                    presumed = false;
-                    // Another process is at the same aggregate. A moment of random length, and they miss each other.
-                    tokio::time::sleep(pause(attempt)).await;
-                }
-                Err(AppendError::Limit { events, bytes }) => return Err(ExecuteError::TooLarge { events, bytes }),
-                Err(error) => return Err(ExecuteError::Log(error)),
+            Entered::Waits(answer) => {
+                // Whoever carried it out was cut off, before or after the log had it.
+                let cut_off = || ExecuteError::Log(AppendError::Unknown(Arc::new(CutOff)));
+                answer.await.unwrap_or_else(|_| Err(cut_off()))
             }
         }
-        Err(ExecuteError::Contended)
-    }
-}
-
-/// A command's place among those that are being executed in this process, until it is dropped.
-struct Place<'a> {
-    executor: &'a Executor,
-    key: (StreamName, Uuid),
-    turns: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl<'a> Place<'a> {
-    /// A place for a command; `None` when the same command has one already.
-    fn take(executor: &'a Executor, stream: &StreamName, command: Uuid) -> Option<Self> {
-        let key = (stream.clone(), command);
-        let mut running = executor.running();
-        running.commands.insert(key.clone()).then(|| {
-            let turns = running.turns.entry(stream.clone()).or_default().clone();
-            Self { executor, key, turns }
-        })
     }
 
-    /// Waits until it is this command's turn at its aggregate; first come, first served.
-    async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.turns.lock().await
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut running = self.executor.running();
-        running.commands.remove(&self.key);
-        // Two: the one in the table, and this one's own.
-        if Arc::strong_count(&self.turns) == 2 {
-            running.turns.remove(&self.key.0);
+    /// Carries out what has come to an aggregate while somebody had it.
+    pub(crate) async fn serve_waiting<D: Decider>(self, stream: StreamName) {
+        // Those who were answered get a moment to hand in their next, so that it is among what is carried out now.
+        tokio::task::yield_now().await;
+        let (waiting, turn) = Mailboxes::next::<D>(&self, &stream);
+        let (mut letters, mut replies) = (Vec::with_capacity(waiting.len()), Vec::with_capacity(waiting.len()));
+        for waiting in waiting {
+            letters.push(Letter::<D>::new(waiting.command, Cow::Owned(waiting.envelope)));
+            replies.push(waiting.reply);
+        }
+        self.carry_out(&stream, &mut letters).await;
+        // First the turn ends, then they are told: who sends the same again at once finds it done.
+        drop(turn);
+        for (letter, reply) in letters.into_iter().zip(replies) {
+            // Who hung up does not need the answer.
+            let _ = reply.send(letter.outcome());
         }
     }
-}
 
-impl Executor {
-    fn running(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Looks among the events of a stream for those of the command that is to be executed.
-struct Earlier<'a> {
-    envelope: &'a Envelope,
-    found: Option<Answer>,
-    reused: bool,
-}
-
-impl<'a> Earlier<'a> {
-    fn new(envelope: &'a Envelope) -> Self {
-        Self { envelope, found: None, reused: false }
-    }
-
-    fn look_at<E>(&mut self, past: &Past<E>) {
-        let Past { recorded, metadata, .. } = past;
-        if metadata.command_id != self.envelope.command_id {
-            return;
+    async fn carry_out<D: Decider>(&self, stream: &StreamName, letters: &mut [Letter<'_, D>]) {
+        let mut kept = self.cache.take::<D>(stream).unwrap_or_else(Kept::nothing);
+        batch::carry_out(self.site(stream), &mut kept, letters).await;
+        if let Some(snapshots) = &self.snapshots {
+            kept.keep_snapshot(snapshots, stream);
         }
-        self.reused |= metadata.command_hash != self.envelope.fingerprint;
-        let answer = self.found.get_or_insert_with(|| Answer {
-            stream: recorded.stream.to_string(),
-            revision: None,
-            position: None,
-            events: Vec::new(),
-        });
-        (answer.revision, answer.position) = (Some(recorded.revision), Some(recorded.position));
-        answer.events.push(EventRef {
-            id: recorded.id,
-            event_type: recorded.event_type.to_string(),
-            revision: recorded.revision,
-        });
+        self.cache.put(stream.clone(), kept);
     }
 
-    fn answer<R: std::error::Error>(self) -> Result<Option<Answer>, ExecuteError<R>> {
-        if self.reused { Err(ExecuteError::KeyReused) } else { Ok(self.found) }
+    pub(crate) fn mailboxes(&self) -> &Mailboxes {
+        &self.mailboxes
     }
 }
+
+/// The task that carried a command out has ended early.
+#[derive(Debug, thiserror::Error)]
+#[error("what carried the command out was cut off")]
+struct CutOff;
 
 fn revision_in_words(revision: Option<u64>) -> String {
     revision.map_or("nothing has happened to it".to_owned(), |revision| format!("its last revision is {revision}"))
-}
-
-/// How long to wait after a conflict: nothing after the first, then at random up to 2 ms, 4 ms, … 32 ms.
-fn pause(attempt: u32) -> Duration {
-    let longest = if attempt == 0 { 0 } else { 1_000_u64 << attempt.min(5) };
-    // The low bits of a fresh UUID are as random as any, and no other source of chance is needed here.
-    let chance = Uuid::new_v4().as_u128() as u64;
-    Duration::from_micros(chance.checked_rem(longest).unwrap_or(0))
-}
-
-fn to_store<E: domain::codec::StoredEvent>(
-    event: &E,
-    index: usize,
-    envelope: &Envelope,
-) -> Result<NewEvent, CodecError> {
-    let encoded = event.encode()?;
-    let (id, event_type) = (envelope.event_id(index, &encoded), encoded.event_type);
-    let metadata = Metadata {
-        correlation_id: envelope.correlation_id,
-        causation_id: envelope.causation_id,
-        schema: encoded.schema,
-        command_id: envelope.command_id,
-        command_hash: envelope.fingerprint.clone(),
-        actor: envelope.actor.clone(),
-        tenant: None,
-        traceparent: envelope.traceparent.clone(),
-        occurred_at: envelope.now,
-    };
-    Ok(NewEvent {
-        id,
-        event_type: EventType::new(event_type)
-            .map_err(|_| CodecError::UnknownType { event_type: event_type.to_owned() })?,
-        data: encoded.data.into(),
-        metadata: metadata.to_bytes().map_err(|source| CodecError::Encode { event_type, source })?,
-    })
-}
-
-fn answer(stream: &StreamName, appended: Appended, names: Vec<(Uuid, String)>) -> Answer {
-    let first = appended.revision + 1 - names.len() as u64;
-    let events = (first..).zip(names).map(|(revision, (id, event_type))| EventRef { id, event_type, revision });
-    Answer {
-        stream: stream.to_string(),
-        revision: Some(appended.revision),
-        position: Some(appended.position),
-        events: events.collect(),
-    }
 }

@@ -1,10 +1,12 @@
 //! The write side: a command comes in, its aggregate decides, the events are appended.
 //!
-//! [`execute`] is the heart: load, decide, append with the exact expected revision. [`endpoint`] says how the commands
+//! [`execute`] is the heart: load, decide, append with the exact expected revision; what comes to an aggregate
+//! meanwhile waits in its mailbox and is carried out together. [`endpoint`] says how the commands
 //! of each aggregate look from outside, and [`http`] serves them.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod batch;
 mod cache;
 pub mod checkouts;
 pub mod endpoint;
@@ -13,9 +15,11 @@ pub mod execute;
 pub mod gateway;
 pub mod http;
 pub mod load;
+mod mailbox;
 pub mod ordering;
 pub mod process;
 pub mod sandbox;
+pub mod snapshots;
 mod wire;
 
 pub use endpoint::{Endpoint, Registry, registry};

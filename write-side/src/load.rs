@@ -1,15 +1,17 @@
 //! Loading an aggregate: its stream, folded.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use domain::codec::{CodecError, StoredEvent};
 use domain::decider::Decider;
 use event_store::{Direction, EventStore, InvalidStreamName, Metadata, Position, ReadError, RecordedEvent, StreamName};
 
 /// How many events of a stream are read at a time.
-const PAGE: usize = 1_000;
+pub(crate) const PAGE: usize = 1_000;
 
 /// Why an aggregate could not be loaded.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum LoadError {
     /// The log cannot be read.
     #[error(transparent)]
@@ -23,7 +25,7 @@ pub enum LoadError {
         revision: u64,
         /// Why.
         #[source]
-        source: Undecodable,
+        source: Arc<Undecodable>,
     },
 }
 
@@ -62,13 +64,23 @@ pub struct Past<E> {
 /// # Errors
 /// [`LoadError::Undecodable`].
 pub fn decode<E: StoredEvent>(recorded: RecordedEvent) -> Result<Past<E>, LoadError> {
-    let decoded = Metadata::from_bytes(&recorded.metadata)
-        .map_err(Undecodable::Metadata)
-        .and_then(|metadata| Ok((E::decode(recorded.event_type.as_str(), metadata.schema, &recorded.data)?, metadata)));
-    match decoded {
-        Ok((event, metadata)) => Ok(Past { event, recorded, metadata }),
-        Err(source) => Err(LoadError::Undecodable { stream: recorded.stream, revision: recorded.revision, source }),
+    let metadata = metadata_of(&recorded)?;
+    match E::decode(recorded.event_type.as_str(), metadata.schema, &recorded.data) {
+        Ok(event) => Ok(Past { event, recorded, metadata }),
+        Err(source) => Err(undecodable(&recorded, source.into())),
     }
+}
+
+/// Decodes what is known of an event beside the event.
+///
+/// # Errors
+/// [`LoadError::Undecodable`].
+pub(crate) fn metadata_of(recorded: &RecordedEvent) -> Result<Metadata, LoadError> {
+    Metadata::from_bytes(&recorded.metadata).map_err(|error| undecodable(recorded, Undecodable::Metadata(error)))
+}
+
+fn undecodable(recorded: &RecordedEvent, source: Undecodable) -> LoadError {
+    LoadError::Undecodable { stream: recorded.stream.clone(), revision: recorded.revision, source: Arc::new(source) }
 }
 
 /// Up to where a stream is folded.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{Asks, Endpoint, PrepareError};
 use crate::execute::Executor;
-use crate::load::{Loaded, Until, stream_of};
+use crate::load::stream_of;
 
 /// How many prices are looked up at a time.
 const LOOKUPS: usize = 16;
@@ -158,7 +158,7 @@ async fn priced(order: PlaceOrder, executor: &Executor, now: DateTime<Utc>) -> R
 /// The catalogue's price of a product, from its own stream.
 async fn price(sku: Sku, currency: Currency, executor: &Executor) -> Result<Price, PrepareError> {
     let stream = stream_of::<Product>(&sku)?;
-    let product = Loaded::<Product>::nothing().advance(executor.store(), &stream, Until::Now, |_| {}).await?;
+    let product = executor.current::<Product>(&stream).await?;
     let listed = product.state.ok_or_else(|| PrepareError::refused(NoPrice::NotListed { sku: sku.clone() }))?;
     if listed.status == Status::Discontinued {
         return Err(PrepareError::refused(NoPrice::Discontinued { sku }));

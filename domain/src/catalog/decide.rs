@@ -3,13 +3,13 @@
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::catalog::{
     ChangePrice, Command, Describe, Described, Description, Discontinue, Discontinued, Event, List, Listed,
     PriceChanged, Relist, Relisted, Rename, Renamed,
 };
-use crate::decider::Decider;
+use crate::decider::{Decider, Snapshots};
 use crate::ids::{Line, Sku};
 use crate::money::{Currency, Money};
 
@@ -17,7 +17,7 @@ use crate::money::{Currency, Money};
 pub struct Product;
 
 /// A product in the catalogue.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProductState {
     /// Whether it is on sale.
     pub status: Status,
@@ -30,7 +30,7 @@ pub struct ProductState {
 }
 
 /// Whether a product is on sale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
     /// It is on sale.
@@ -143,6 +143,10 @@ impl Decider for Product {
                 Status::Listed => Err(Refusal::NotDiscontinued),
             },
         }
+    }
+
+    fn snapshots() -> Option<Snapshots<Self::State>> {
+        Some(Snapshots::json(1))
     }
 
     fn opens(command: &Command) -> bool {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::decider::Decider;
+use crate::decider::{Decider, Snapshots};
 use crate::ids::{OrderId, Quantity, Sku};
 use crate::inventory::{
     Adjust, Adjusted, Command, Declined, Depleted, Event, RanLow, Receive, Received, Release, Released, Reserve,
@@ -21,7 +21,7 @@ impl Stock {
 }
 
 /// The stock of one SKU, in units.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StockState {
     /// Units in the house, reserved ones included.
     pub on_hand: i64,
@@ -102,6 +102,10 @@ impl Decider for Stock {
         }
         state.available = state.on_hand.saturating_sub(state.reserved);
         state
+    }
+
+    fn snapshots() -> Option<Snapshots<StockState>> {
+        Some(Snapshots::json(1))
     }
 
     fn decide(state: &StockState, command: Command) -> Result<Vec<Event>, Refusal> {

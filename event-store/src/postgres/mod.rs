@@ -19,12 +19,12 @@ use sqlx::postgres::{PgPool, PgRow};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::port::{MAX_PAGE_BYTES, check_limits};
+use crate::port::{MAX_PAGE_BYTES, check_limits, ends_of_parts};
 use crate::{
     AllPage, Append, AppendError, Appended, Direction, EventStore, EventType, Filter, PastTheEnd, Position, ReadError,
     RecordedEvent, StreamName, StreamPage,
 };
-use sequencer::Job;
+use sequencer::{Job, Written};
 
 /// How many appends may wait for the sequencer before an appender waits to hand its own in.
 const QUEUE: usize = 4_096;
@@ -76,6 +76,19 @@ impl PostgresEventStore {
     }
 }
 
+impl PostgresEventStore {
+    async fn write(&self, append: Append) -> Result<Written, AppendError> {
+        check_limits(&append)?;
+        let (reply, answer) = oneshot::channel();
+        let gone = || AppendError::Unknown(Arc::new(SequencerGone));
+        self.queue
+            .send(Job { append, reply, may_be_written: false })
+            .await
+            .map_err(|_| AppendError::Unavailable(Arc::new(SequencerGone)))?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
 impl Drop for PostgresEventStore {
     fn drop(&mut self) {
         self.poller.abort();
@@ -85,14 +98,25 @@ impl Drop for PostgresEventStore {
 #[async_trait]
 impl EventStore for PostgresEventStore {
     async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        check_limits(&append)?;
-        let (reply, answer) = oneshot::channel();
-        let gone = || AppendError::Unknown(Arc::new(SequencerGone));
-        self.queue
-            .send(Job { append, reply, may_be_written: false })
-            .await
-            .map_err(|_| AppendError::Unavailable(Arc::new(SequencerGone)))?;
-        answer.await.map_err(|_| gone())?
+        self.write(append).await.map(|written| written.appended)
+    }
+
+    async fn append_together(&self, append: Append, lengths: &[usize]) -> Result<Vec<Appended>, AppendError> {
+        let (stream, count) = (append.stream.clone(), append.events.len());
+        let Written { appended, side_by_side } = self.write(append).await?;
+        if lengths.len() <= 1 {
+            return Ok(vec![appended]);
+        }
+        if !side_by_side {
+            return ends_of_parts(self, &stream, count, appended, lengths).await;
+        }
+        let mut left = count as u64;
+        let ends = lengths.iter().map(|&length| {
+            left = left.saturating_sub(length as u64);
+            let position = Position::at(appended.position.commit.saturating_sub(left));
+            Appended { revision: appended.revision.saturating_sub(left), position }
+        });
+        Ok(ends.collect())
     }
 
     async fn append_in_order(&self, appends: Vec<Append>) -> Result<Vec<Appended>, AppendError> {

@@ -31,9 +31,18 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// An append and where its answer goes.
 pub(super) struct Job {
     pub(super) append: Append,
-    pub(super) reply: oneshot::Sender<Result<Appended, AppendError>>,
+    pub(super) reply: oneshot::Sender<Result<Written, AppendError>>,
     /// Whether it was sent and its answer lost: from then on no refusal says that nothing was written.
     pub(super) may_be_written: bool,
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    pub(super) appended: Appended,
+    /// Whether it was written now, so that its events stand side by side in the log. What was there before may have been
+    /// written one by one.
+    pub(super) side_by_side: bool,
 }
 
 impl Job {
@@ -41,7 +50,7 @@ impl Job {
         self.append.events.iter().map(NewEvent::size).sum()
     }
 
-    fn answer(self, answer: Result<Appended, AppendError>) {
+    fn answer(self, answer: Result<Written, AppendError>) {
         // Who hung up does not need the answer; what was written stays written.
         let _ = self.reply.send(answer);
     }
@@ -263,7 +272,8 @@ async fn settle(
             let count = job.append.events.len() as u64;
             (revision, next) = (revision + count, next + count);
             raise(head, Some(Position::at(next - 1)));
-            job.answer(Ok(Appended { revision: revision - 1, position: Position::at(next - 1) }));
+            let appended = Appended { revision: revision - 1, position: Position::at(next - 1) };
+            job.answer(Ok(Written { appended, side_by_side: true }));
         }
         return;
     }
@@ -271,7 +281,7 @@ async fn settle(
     if let Some(job) = jobs.next() {
         let looked = tokio::time::timeout(DEADLINE, link.earlier(&job.append)).await;
         let answer = match looked.unwrap_or_else(|_| Err(timed_out())) {
-            Ok(Some(appended)) => Ok(appended),
+            Ok(Some(appended)) => Ok(Written { appended, side_by_side: false }),
             Ok(None) => {
                 Err(AppendError::Conflict { stream, expected: job.append.expected, actual: outcome.last_revision })
             }

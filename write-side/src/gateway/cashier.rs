@@ -55,6 +55,7 @@ impl CashierError {
                 ExecuteError::Log(_)
                     | ExecuteError::Load(LoadError::Read(_))
                     | ExecuteError::InFlight
+                    | ExecuteError::Busy
                     | ExecuteError::Contended
             ),
         }

@@ -133,6 +133,10 @@ impl From<ExecuteError<std::convert::Infallible>> for Problem {
                 let detail = "a command with this Idempotency-Key is being executed; send it again for its answer";
                 Self::new(StatusCode::CONFLICT, "in-flight", title, detail)
             }
+            ExecuteError::Busy => {
+                let title = "Too many commands wait for this aggregate";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", title, detail)
+            }
             ExecuteError::Contended => {
                 Self::new(StatusCode::CONFLICT, "contended", "Other writers were faster", detail)
             }

@@ -158,6 +158,7 @@ impl<R: std::error::Error + 'static> From<ExecuteError<R>> for Setback {
             ExecuteError::Log(_)
             | ExecuteError::Load(LoadError::Read(_))
             | ExecuteError::InFlight
+            | ExecuteError::Busy
             | ExecuteError::Contended => Self::Passing(chain(&error)),
             _ => Self::Lasting(chain(&error)),
         }
