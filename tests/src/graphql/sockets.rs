@@ -14,11 +14,11 @@ use uuid::Uuid;
 use super::{Events, list_and_receive};
 use crate::support::{Database, Server, client, token, token_for};
 
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(super) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
     /// Connects, with a header `Authorization` or without. The status, when the handshake is refused.
-    async fn connect(server: &Server, authorization: Option<&str>) -> Result<Self, u16> {
+    pub(super) async fn connect(server: &Server, authorization: Option<&str>) -> Result<Self, u16> {
         let url = format!("{}/graphql", server.url.replace("http://", "ws://"));
         let mut request = url.into_client_request().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
@@ -49,19 +49,19 @@ impl Socket {
     }
 
     /// What comes of an introduction.
-    async fn introduce(&mut self, payload: Value) -> Result<Value, u16> {
+    pub(super) async fn introduce(&mut self, payload: Value) -> Result<Value, u16> {
         self.say(json!({ "type": "connection_init", "payload": payload })).await;
         self.hear().await
     }
 
     /// The payload of the answer to an operation.
-    async fn ask(&mut self, query: &str) -> Result<Value, u16> {
+    pub(super) async fn ask(&mut self, query: &str) -> Result<Value, u16> {
         self.say(json!({ "id": "q", "type": "subscribe", "payload": { "query": query } })).await;
         self.hear().await.map(|message| message["payload"].clone())
     }
 }
 
-fn bearer(token: &str) -> Value {
+pub(super) fn bearer(token: &str) -> Value {
     json!({ "Authorization": format!("Bearer {token}") })
 }
 
