@@ -273,11 +273,14 @@ impl When {
     }
 }
 
+/// What makes one need the same as another: the rule, or else the field's name, and the conditions.
+type Same = (Option<Rule>, Option<String>, Vec<When>);
+
 /// Gathers what an operation asks for, once for each rule and condition.
 struct Walk<'a> {
     document: &'a ExecutableDocument,
     operation: &'a OperationDefinition,
-    needs: BTreeMap<(Option<Rule>, Option<String>, Vec<When>), Need>,
+    needs: BTreeMap<Same, Need>,
 }
 
 impl<'a> Walk<'a> {
