@@ -65,16 +65,21 @@ const write = (editor, text) =>
   full.locator(`${editor} .CodeMirror`).first().evaluate((element, text) => element.CodeMirror.setValue(text), text);
 const run = async (query) => {
   await write('.graphiql-query-editor', query);
-  await write('.result-window', '');
+  const isIt = (response) => response.request().postDataJSON()?.query === query;
+  const answered = full.waitForResponse(isIt);
   await full.locator('.graphiql-execute-button').click();
-  const read = () => document.querySelector('.result-window .CodeMirror').CodeMirror.getValue();
-  await full.waitForFunction(`(${read})().includes('}')`);
-  return JSON.parse(await full.evaluate(read));
+  const answer = await (await answered).json();
+  // What was answered is what is shown.
+  await full.waitForFunction((answer) => {
+    const shown = document.querySelector('.result-window .CodeMirror').CodeMirror.getValue();
+    return shown.includes('}') && JSON.stringify(JSON.parse(shown)) === answer;
+  }, JSON.stringify(answer));
+  return answer;
 };
 seen.title = await full.title();
 seen.graphiql = { catalogue: await run(catalogue), refused: await run(orders) };
 await full.getByRole('button', { name: 'Headers' }).click();
-await write('[aria-label="Headers"]', JSON.stringify({ Authorization: `Bearer ${token}` }));
+await write('.graphiql-editor-tool .graphiql-editor:not(.hidden)', JSON.stringify({ Authorization: `Bearer ${token}` }));
 seen.graphiql.orders = await run(orders);
 await browser.close();
 console.log(JSON.stringify(seen));
