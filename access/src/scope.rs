@@ -187,8 +187,9 @@ impl Role {
             CustomersWrite,
             PaymentsRead,
             ShipmentsRead,
+            CheckoutsRead,
         ];
-        let staff = [CatalogWrite, StockRead, StockWrite, PaymentsRefund, ShipmentsWrite, CheckoutsRead, ReportsRead];
+        let staff = [CatalogWrite, StockRead, StockWrite, PaymentsRefund, ShipmentsWrite, ReportsRead];
         match self {
             Self::Customer => customer.into_iter().collect(),
             Self::Staff => customer.into_iter().chain(staff).collect(),

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use async_graphql::{ComplexObject, Context, Enum, InputObject, Object, SimpleObject};
+use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Object, SimpleObject};
 use sqlx::FromRow;
 
 use crate::batch::Batch;
 use crate::connection::{self, List, Listed, Page, page_cost};
 use crate::error::Failure;
+use crate::node::NodeId;
 use crate::orders::{self, Order, TimeRange};
 use crate::own_writes::{ReadModel, Reads};
 use crate::scalars::{DateTime, Uuid};
@@ -74,6 +75,11 @@ pub(crate) struct Checkout {
 
 #[ComplexObject]
 impl Checkout {
+    /// What tells it from everything else. It is opaque: the field node takes it, and nothing else.
+    pub(crate) async fn node_id(&self) -> ID {
+        NodeId::Checkout(self.order_id).sealed()
+    }
+
     /// The order; null while the read model of orders does not have it yet.
     async fn order(&self, ctx: &Context<'_>) -> Option<Result<&Order, Failure>> {
         self.orders.get(&self.order_id, |ids| orders::load(ctx, ids)).await.transpose()
@@ -86,6 +92,9 @@ impl Listed for Checkout {
         columns: "order_id, state, step, reason, started_at, changed_at, ended_at, \
                   greatest(extract(epoch from coalesce(ended_at, now()) - started_at), 0)::float8 as age_seconds",
         id: &["order_id"],
+        owner: Some(
+            "order_id = any(array(select owned.order_id from read.orders as owned where owned.customer_id = ?))",
+        ),
     };
     const MODELS: &'static [ReadModel] = &[ReadModel::Checkouts];
 
@@ -230,10 +239,11 @@ impl CheckoutSort {
 
 /// The checkouts of these orders, as far as there are any.
 pub(crate) async fn load(ctx: &Context<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, Checkout>, Failure> {
-    let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Checkouts]).await?;
+    let reads = ctx.data_unchecked::<Arc<Reads>>();
+    let pool = reads.of(&[ReadModel::Checkouts]).await?;
     let ids = Bind::Uuids(ids.iter().map(|id| id.0).collect());
     let conditions = Conditions::default().and("order_id = any(?)", Some(ids));
-    let mut rows: Vec<Checkout> = sql::select(pool, &Checkout::TABLE, &conditions).await?;
+    let mut rows: Vec<Checkout> = sql::select(pool, &reads.view().rows(Checkout::TABLE, conditions)).await?;
     Checkout::make_siblings(rows.iter_mut().collect());
     Ok(rows.into_iter().map(|checkout| (checkout.order_id, checkout)).collect())
 }

@@ -12,7 +12,7 @@ use crate::cursor::{CursorKey, Scope};
 use crate::error::Failure;
 use crate::own_writes::{ReadModel, Reads};
 use crate::scalars::Long;
-use crate::sql::{self, Conditions, Key, Sort, Table, Window};
+use crate::sql::{self, Conditions, Key, Sort, Table, Visible, Window};
 
 /// The rows of a page when the query does not say.
 pub(crate) const DEFAULT_PAGE: i32 = 20;
@@ -151,22 +151,23 @@ pub(crate) async fn list<Node: Listed>(
     conditions: Conditions,
     page: Page,
 ) -> Result<List<Node>, Failure> {
-    let scope = scope::<Node>(ctx, &sort, &conditions)?;
-    let window = page.window(&scope)?;
     let reads = ctx.data_unchecked::<Arc<Reads>>().clone();
+    let rows = reads.view().rows(Node::TABLE, conditions);
+    let scope = scope(ctx, &sort, &rows)?;
+    let window = page.window(&scope)?;
     let pool = reads.of(Node::MODELS).await?;
-    let mut slice = Slice::cut(sql::page(pool, &Node::TABLE, &sort, &conditions, &window).await?, &window);
+    let mut slice = Slice::cut(sql::page(pool, &rows, &sort, &window).await?, &window);
     Node::make_siblings(slice.rows.iter_mut().collect());
     let total = Total::new(move || {
-        let (reads, conditions) = (reads.clone(), conditions.clone());
-        Box::pin(async move { Ok(sql::count(reads.of(Node::MODELS).await?, &Node::TABLE, &conditions).await?) })
+        let (reads, rows) = (reads.clone(), rows.clone());
+        Box::pin(async move { Ok(sql::count(reads.of(Node::MODELS).await?, &rows).await?) })
     });
     slice.connection(&sort, &window, &scope, total)
 }
 
-/// What the cursors of a list are bound to.
-pub(crate) fn scope<Node: Listed>(ctx: &Context<'_>, sort: &Sort, conditions: &Conditions) -> Result<Scope, Failure> {
-    Scope::new(ctx.data_unchecked::<CursorKey>(), &(Node::TABLE.name, sort, conditions))
+/// What the cursors of a list are bound to: its table, order and filter, and to the customer who sees its own rows alone.
+pub(crate) fn scope(ctx: &Context<'_>, sort: &Sort, rows: &Visible) -> Result<Scope, Failure> {
+    Scope::new(ctx.data_unchecked::<CursorKey>(), &(rows.table.name, sort, &rows.conditions))
 }
 
 /// The rows of a page, in order.

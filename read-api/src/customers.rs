@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_graphql::{ComplexObject, Context, Enum, InputObject, Object, SimpleObject};
+use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Object, SimpleObject};
 use sqlx::FromRow;
 
 use crate::batch::{Batch, grouped};
 use crate::connection::{self, List, Listed, Page, Slice, Total, list_cost, page_cost, page_size};
 use crate::error::Failure;
 use crate::money::Money;
+use crate::node::NodeId;
 use crate::orders::{Order, OrderSort};
 use crate::own_writes::{ReadModel, Reads};
 use crate::scalars::{Currency, DateTime, Long, Uuid};
@@ -102,6 +103,11 @@ pub(crate) struct Customer {
 
 #[ComplexObject]
 impl Customer {
+    /// What tells it from everything else. It is opaque: the field node takes it, and nothing else.
+    pub(crate) async fn node_id(&self) -> ID {
+        NodeId::Customer(self.id).sealed()
+    }
+
     /// What the customer has bought: the confirmed and recorded orders, a sum a currency, by the currency's code.
     #[graphql(complexity = "list_cost(2, child_complexity)")]
     async fn spend(&self, ctx: &Context<'_>) -> Result<&[CustomerSpend], Failure> {
@@ -126,7 +132,8 @@ impl Customer {
         if page.after.is_some() || page.before.is_some() {
             return connection::list(ctx, sort, conditions, page).await;
         }
-        let scope = connection::scope::<Order>(ctx, &sort, &conditions)?;
+        let view = ctx.data_unchecked::<Arc<Reads>>().view();
+        let scope = connection::scope(ctx, &sort, &view.rows(Order::TABLE, conditions))?;
         let window = page.window(&scope)?;
         let first_pages = self.siblings.first_pages(sort, &window);
         let slice = first_pages.get(&id, |ids| load_orders(ctx, ids, sort, &window)).await?.cloned();
@@ -168,6 +175,7 @@ impl Listed for Customer {
         name: "read.customers",
         columns: "customer_id, reference, name, email, phone, status, registered_at",
         id: &["customer_id"],
+        owner: Some("customer_id = ?"),
     };
     const MODELS: &'static [ReadModel] = &[ReadModel::Customers];
 
@@ -302,10 +310,11 @@ impl CustomerSort {
 
 /// The customers of these ids, as far as there are any.
 pub(crate) async fn load(ctx: &Context<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, Customer>, Failure> {
-    let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Customers]).await?;
+    let reads = ctx.data_unchecked::<Arc<Reads>>();
+    let pool = reads.of(&[ReadModel::Customers]).await?;
     let ids = Bind::Uuids(ids.iter().map(|id| id.0).collect());
     let conditions = Conditions::default().and("customer_id = any(?)", Some(ids));
-    let mut rows: Vec<Customer> = sql::select(pool, &Customer::TABLE, &conditions).await?;
+    let mut rows: Vec<Customer> = sql::select(pool, &reads.view().rows(Customer::TABLE, conditions)).await?;
     Customer::make_siblings(rows.iter_mut().collect());
     Ok(rows.into_iter().map(|customer| (customer.id, customer)).collect())
 }
@@ -327,9 +336,11 @@ async fn load_orders(
     sort: Sort,
     window: &Window,
 ) -> Result<HashMap<Uuid, Slice<Order>>, Failure> {
-    let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Orders]).await?;
+    let reads = ctx.data_unchecked::<Arc<Reads>>();
+    let pool = reads.of(&[ReadModel::Orders]).await?;
     let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
-    let rows: Vec<Order> = sql::page_of_each(pool, &Order::TABLE, &sort, "customer_id", &ids, window).await?;
+    let visible = reads.view().rows(Order::TABLE, Conditions::default());
+    let rows: Vec<Order> = sql::page_of_each(pool, &visible, &sort, "customer_id", &ids, window).await?;
     let pages = grouped(rows.into_iter().filter_map(|order| Some((order.customer_id?, order)))).into_iter();
     let mut pages: HashMap<_, _> = pages.map(|(id, rows)| (id, Slice::cut(rows, window))).collect();
     Order::make_siblings(pages.values_mut().flat_map(|page| &mut page.rows).collect());

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Code, request_error};
 use crate::limits;
+use crate::permissions::Needs;
 use crate::query::{self, Schema};
 
 /// How many documents are kept at most.
@@ -31,6 +32,8 @@ pub(crate) struct Document {
     pub(crate) parsed: ExecutableDocument,
     /// Whether it asks for the schema.
     pub(crate) introspects: bool,
+    /// Which permissions it takes.
+    pub(crate) needs: Needs,
     bytes: usize,
 }
 
@@ -173,7 +176,8 @@ impl Documents {
 
 fn read(text: &str) -> Result<Document, ServerError> {
     let parsed = limits::parse(text)?;
-    Ok(Document { introspects: limits::introspects(&parsed), parsed, bytes: text.len() })
+    let (introspects, needs) = (limits::introspects(&parsed), Needs::of(&parsed));
+    Ok(Document { introspects, needs, parsed, bytes: text.len() })
 }
 
 /// Holds every operation of a document against the schema, which executes nothing.

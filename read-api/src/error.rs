@@ -1,7 +1,7 @@
 //! Errors as a client sees them: a message, and a code in `extensions.code` that programs can match on.
 
 use access::Refusal;
-use async_graphql::{Error, ErrorExtensionValues, ServerError, Value};
+use async_graphql::{Error, ErrorExtensionValues, Pos, ServerError, Value};
 use axum::http::StatusCode;
 
 /// The codes, by Apollo's names where those exist.
@@ -112,6 +112,19 @@ impl Failure {
         Self(error)
     }
 
+    /// The same, with one more thing in `extensions`.
+    pub(crate) fn told_of(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.extensions.get_or_insert_with(ErrorExtensionValues::default).set(name, value);
+        self
+    }
+
+    /// The same as an error of the whole request, for which nothing was executed.
+    pub(crate) fn of_request(self, position: Option<Pos>) -> ServerError {
+        let mut error = ServerError::new(self.0.message, position);
+        error.extensions = self.0.extensions;
+        error
+    }
+
     pub(crate) fn bad_input(message: impl Into<String>) -> Self {
         Self::new(Code::BadUserInput, message)
     }
@@ -161,10 +174,7 @@ impl From<Failure> for Error {
 
 /// An error of the whole request, for which nothing was executed.
 pub(crate) fn request_error(code: Code, message: impl Into<String>) -> ServerError {
-    let Failure(error) = Failure::new(code, message);
-    let mut server_error = ServerError::new(error.message, None);
-    server_error.extensions = error.extensions;
-    server_error
+    Failure::new(code, message).of_request(None)
 }
 
 /// Gives `error` a code if it has none yet.

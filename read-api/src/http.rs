@@ -15,14 +15,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::{Caller, Gate};
+use access::{Caller, Gate, Refusal, Scope};
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Response as Answer, ServerError, Value};
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{DefaultBodyLimit, Query, State, WebSocketUpgrade};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, UPGRADE, VARY};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, UPGRADE, VARY, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -37,9 +37,10 @@ use self::problem::Problem;
 use self::request::{Parameters, Request, check_content, demand};
 use crate::SubscriptionLimits;
 use crate::documents::Documents;
-use crate::error::{Code, TIMED_OUT, request_error, with_code};
+use crate::error::{Code, TIMED_OUT, has_code, request_error, with_code};
 use crate::limits;
 use crate::own_writes::{Demand, Reads};
+use crate::permissions::View;
 use crate::query::Schema;
 
 /// What the handlers share.
@@ -176,7 +177,9 @@ impl Endpoint {
         if document.introspects && !self.introspection {
             return Err(request_error(Code::IntrospectionDisabled, "This server does not show its schema."));
         }
-        let reads = Arc::new(Reads::new(self.pool.clone(), self.wake.clone(), demand));
+        document.needs.check(request.operation_name.as_deref(), &request.variables, caller.as_ref())?;
+        let view = View::of(caller.as_ref());
+        let reads = Arc::new(Reads::new(self.pool.clone(), self.wake.clone(), demand, view));
         let mut prepared = async_graphql::Request::new("").variables(request.variables).data(reads.clone());
         if let Some(caller) = caller {
             prepared = prepared.data(caller);
@@ -244,14 +247,36 @@ fn body(answer: Answer, reads: &Reads) -> Body {
 
 /// Answers a request that was not executed.
 fn refused(errors: Vec<ServerError>, media: Media) -> Response {
-    let is = |code: Code| errors.iter().any(|error| crate::error::has_code(error, code));
+    let is = |code: Code| errors.iter().any(|error| has_code(error, code));
     let status = match () {
         () if is(Code::ParseFailed) => StatusCode::BAD_REQUEST,
+        () if is(Code::Unauthenticated) => StatusCode::UNAUTHORIZED,
+        () if is(Code::Forbidden) => StatusCode::FORBIDDEN,
         () if is(Code::Timeout) => StatusCode::GATEWAY_TIMEOUT,
         () if is(Code::Internal) => StatusCode::INTERNAL_SERVER_ERROR,
         () => StatusCode::UNPROCESSABLE_ENTITY,
     };
-    write(status, &Body::of_errors(errors), None, media, None)
+    let challenge = errors.iter().find_map(challenge);
+    let mut response = write(status, &Body::of_errors(errors), None, media, None);
+    if let Some(challenge) = challenge {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+/// What a caller is told in the words of RFC 6750 of an error that is about its token.
+fn challenge(error: &ServerError) -> Option<HeaderValue> {
+    let scope = || match error.extensions.as_ref()?.get("scope")? {
+        Value::String(scope) => scope.parse::<Scope>().ok(),
+        _ => None,
+    };
+    match () {
+        () if has_code(error, Code::Unauthenticated) => Refusal::NoToken.challenge(),
+        () if has_code(error, Code::Forbidden) => {
+            scope().map_or(Refusal::NotForCustomers, |scope| Refusal::MissingScope { scope }).challenge()
+        }
+        () => None,
+    }
 }
 
 /// Writes an answer. With `known`, it may be kept, and is not sent again to whoever has it.

@@ -106,6 +106,7 @@ impl Listed for LedgerEntry {
         name: "read.ledger_entries",
         columns: "payment_id, entry_no, movement_no, movement, account, currency, amount_minor, at",
         id: &["payment_id", "entry_no"],
+        owner: None,
     };
     const MODELS: &'static [ReadModel] = &[ReadModel::PaymentsLedger];
 

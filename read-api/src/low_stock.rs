@@ -61,7 +61,8 @@ impl LowStock {
 }
 
 impl Listed for LowStock {
-    const TABLE: Table = Table { name: "read.low_stock", columns: "sku, available, threshold, since", id: &["sku"] };
+    const TABLE: Table =
+        Table { name: "read.low_stock", columns: "sku, available, threshold, since", id: &["sku"], owner: None };
     const MODELS: &'static [ReadModel] = &[ReadModel::LowStock];
 
     fn key(&self, sort: &Sort) -> Key {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::error::{Code, Failure};
+use crate::permissions::View;
 use crate::position::Position;
 
 /// The read models that queries touch, by the name under which `control.generations` keeps their checkpoint.
@@ -57,6 +58,7 @@ pub(crate) struct Demand {
 #[derive(Debug)]
 pub(crate) struct Reads {
     pool: PgPool,
+    view: View,
     demand: Demand,
     deadline: Instant,
     progress: tokio::sync::Mutex<Progress>,
@@ -72,9 +74,10 @@ struct Progress {
 }
 
 impl Reads {
-    pub(crate) fn new(pool: PgPool, wake: Option<watch::Receiver<()>>, demand: Demand) -> Self {
+    pub(crate) fn new(pool: PgPool, wake: Option<watch::Receiver<()>>, demand: Demand, view: View) -> Self {
         Self {
             pool,
+            view,
             demand,
             deadline: Instant::now() + demand.wait,
             progress: tokio::sync::Mutex::new(Progress { seen: None, wake }),
@@ -86,6 +89,11 @@ impl Reads {
     ///
     /// The checkpoints are read before any data, so what they say is a lower bound of what the data holds.
     pub(crate) async fn of(&self, models: &[ReadModel]) -> Result<&PgPool, Failure> {
+        // Whose a checkout is stands with its order.
+        let models = match (models, self.view) {
+            ([ReadModel::Checkouts], View::Of(_)) => &[ReadModel::Checkouts, ReadModel::Orders],
+            _ => models,
+        };
         // Fields that wait at the same time queue up here and share what one of them sees. The deadline is the same for all.
         let mut progress = self.progress.lock().await;
         if progress.seen.is_none() {
@@ -116,6 +124,11 @@ impl Reads {
     pub(crate) async fn renew(&self, seen: HashMap<String, Option<Position>>) {
         self.progress.lock().await.seen = Some(seen);
         self.touched.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Which rows there are for who asks.
+    pub(crate) fn view(&self) -> View {
+        self.view
     }
 
     /// The database's record of the read models themselves, which is as fresh as it gets.

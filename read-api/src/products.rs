@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use async_graphql::{ComplexObject, Context, Enum, InputObject, Object, SimpleObject};
+use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Object, SimpleObject};
 use sqlx::FromRow;
 
 use crate::connection::{self, List, Listed, Page, page_cost};
 use crate::error::Failure;
 use crate::money::Money;
+use crate::node::NodeId;
 use crate::orders::MoneyRange;
 use crate::own_writes::{ReadModel, Reads};
+use crate::permissions;
 use crate::position::AsOf;
 use crate::scalars::{Currency, DateTime, Long, Sku};
 use crate::sql::{self, Bind, Conditions, Key, Sort, Table};
@@ -31,7 +33,7 @@ impl ProductsQuery {
         found.map(|mut products| products.remove(&sku)).transpose()
     }
 
-    /// Products, a page at a time.
+    /// Products, a page at a time. To filter or to sort by how many are available needs what to read that needs.
     #[expect(clippy::too_many_arguments, reason = "they are the arguments of the field")]
     #[graphql(complexity = "page_cost(first, last, child_complexity)")]
     async fn products(
@@ -44,7 +46,11 @@ impl ProductsQuery {
         #[graphql(desc = "The size of a page from the end, instead of first.")] last: Option<i32>,
         #[graphql(desc = "The cursor before which the page ends.")] before: Option<String>,
     ) -> Result<List<Product>, Failure> {
-        let conditions = filter.unwrap_or_default().conditions().bounded()?;
+        let filter = filter.unwrap_or_default();
+        if filter.asks_for_stock() || order_by.asks_for_stock() {
+            permissions::demand(ctx, "Product", "available")?;
+        }
+        let conditions = filter.conditions().bounded()?;
         connection::list(ctx, order_by.sort(), conditions, Page { first, after, last, before }).await
     }
 }
@@ -59,7 +65,7 @@ pub(crate) struct Product {
     name: Option<String>,
     /// What the catalogue says of it.
     description: Option<String>,
-    /// Whether it can be ordered.
+    /// Whether the catalogue offers it.
     status: ProductStatus,
     /// How many units are in the warehouse.
     on_hand: Long,
@@ -81,9 +87,19 @@ pub(crate) struct Product {
 
 #[ComplexObject]
 impl Product {
+    /// What tells it from everything else. It is opaque: the field node takes it, and nothing else.
+    pub(crate) async fn node_id(&self) -> ID {
+        NodeId::Product(self.sku.clone()).sealed()
+    }
+
     /// What one unit costs today; null while the catalogue does not list it.
     async fn price(&self) -> Option<Money> {
         Some(Money::new(self.price_minor?, self.currency.as_ref()?))
+    }
+
+    /// Whether there is any that can be ordered now. How many there are is for the shop alone.
+    async fn in_stock(&self) -> bool {
+        self.available.0 > 0
     }
 }
 
@@ -93,6 +109,7 @@ impl Listed for Product {
         columns: "sku, name, description, price_minor, currency, status, on_hand, reserved, available, threshold, low, \
                   changed_at",
         id: &["sku"],
+        owner: None,
     };
     const MODELS: &'static [ReadModel] = &[ReadModel::Products];
 
@@ -142,6 +159,8 @@ pub(crate) struct ProductFilter {
     search: Option<String>,
     /// With so many units to be ordered.
     available: Option<LongRange>,
+    /// Of which there is any that can be ordered now, or is not.
+    in_stock: Option<bool>,
     /// With a price in this range.
     price: Option<MoneyRange>,
     /// That fulfil all of these besides.
@@ -153,6 +172,12 @@ pub(crate) struct ProductFilter {
 }
 
 impl ProductFilter {
+    /// Whether the answer would tell how much is in stock.
+    fn asks_for_stock(&self) -> bool {
+        let lists = self.and.iter().chain(&self.or).flatten();
+        self.available.is_some() || lists.chain(self.not.as_deref()).any(Self::asks_for_stock)
+    }
+
     fn conditions(self) -> Conditions {
         let each = |filters: Vec<Self>| filters.into_iter().map(Self::conditions).collect();
         let (and, or, not) = (self.and.map(each), self.or.map(each), self.not.map(|not| not.conditions()));
@@ -164,6 +189,7 @@ impl ProductFilter {
             .and("starts_with(sku, ?)", self.sku_prefix.map(Bind::Text))
             .and("starts_with(lower(name), lower(?))", self.name_prefix.map(Bind::Text))
             .and("strpos(lower(name), lower(?)) > 0", self.search.map(Bind::Text))
+            .and("(available > 0) = ?", self.in_stock.map(Bind::Bool))
             .and("available >= ?", available.min.map(|units| Bind::Int(units.0)))
             .and("available <= ?", available.max.map(|units| Bind::Int(units.0)));
         match self.price {
@@ -208,6 +234,11 @@ pub(crate) enum ProductSort {
 }
 
 impl ProductSort {
+    /// Whether the answer would tell how much is in stock.
+    fn asks_for_stock(self) -> bool {
+        matches!(self, Self::AvailableAsc | Self::AvailableDesc)
+    }
+
     fn sort(self) -> Sort {
         let (column, nullable, descending) = match self {
             Self::SkuAsc => (None, false, false),
@@ -233,7 +264,7 @@ pub(crate) async fn load_those(reads: &Reads, skus: &[Sku]) -> Result<HashMap<Sk
     let pool = reads.of(&[ReadModel::Products]).await?;
     let skus = Bind::Texts(skus.iter().map(|sku| sku.0.clone()).collect());
     let conditions = Conditions::default().and("sku = any(?)", Some(skus));
-    let rows: Vec<Product> = sql::select(pool, &Product::TABLE, &conditions).await?;
+    let rows: Vec<Product> = sql::select(pool, &reads.view().rows(Product::TABLE, conditions)).await?;
     Ok(rows.into_iter().map(|product| (product.sku.clone(), product)).collect())
 }
 

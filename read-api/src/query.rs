@@ -7,6 +7,7 @@ use crate::customers::CustomersQuery;
 use crate::ledger::LedgerQuery;
 use crate::limits;
 use crate::low_stock::LowStockQuery;
+use crate::node::NodeQuery;
 use crate::orders::OrdersQuery;
 use crate::parked::{Mutation, ParkedQuery};
 use crate::products::ProductsQuery;
@@ -20,6 +21,7 @@ use crate::time_travel::TimeTravelQuery;
 /// holds. To see the effect of a command, send the position it answered as the header Storefold-After.
 #[derive(Default, MergedObject)]
 pub(crate) struct Query(
+    NodeQuery,
     OrdersQuery,
     CheckoutsQuery,
     LedgerQuery,

@@ -17,6 +17,9 @@ pub(crate) struct Table {
     pub(crate) columns: &'static str,
     /// The columns that tell its rows apart, and that decide between rows that a sort order finds equal.
     pub(crate) id: &'static [&'static str],
+    /// The condition, with a `?` for the customer, under which a row belongs to a customer. Without one, the rows belong to
+    /// nobody in particular.
+    pub(crate) owner: Option<&'static str>,
 }
 
 /// An order of the rows of a table.
@@ -36,6 +39,8 @@ pub(crate) struct Sort {
 pub(crate) enum Bind {
     #[serde(rename = "n")]
     Null,
+    #[serde(rename = "b")]
+    Bool(bool),
     #[serde(rename = "i")]
     Int(i64),
     #[serde(rename = "s")]
@@ -122,6 +127,14 @@ impl Conditions {
     }
 }
 
+/// The rows of a table that fulfil conditions, as far as they are there for who asks. Only a [`View`](crate::permissions::View)
+/// makes one.
+#[derive(Debug, Clone)]
+pub(crate) struct Visible {
+    pub(crate) table: Table,
+    pub(crate) conditions: Conditions,
+}
+
 /// The part of a list that is read.
 #[derive(Debug, Clone)]
 pub(crate) struct Window {
@@ -134,7 +147,8 @@ pub(crate) struct Window {
 }
 
 /// All rows that fulfil the conditions, in no order.
-pub(crate) async fn select<R: Row>(pool: &PgPool, table: &Table, conditions: &Conditions) -> sqlx::Result<Vec<R>> {
+pub(crate) async fn select<R: Row>(pool: &PgPool, rows: &Visible) -> sqlx::Result<Vec<R>> {
+    let Visible { table, conditions } = rows;
     let mut sql = QueryBuilder::new("select ");
     sql.push(table.columns).push(" from ").push(table.name);
     push_conditions(&mut sql, conditions);
@@ -142,13 +156,8 @@ pub(crate) async fn select<R: Row>(pool: &PgPool, table: &Table, conditions: &Co
 }
 
 /// One page, in the order of the sort.
-pub(crate) async fn page<R: Row>(
-    pool: &PgPool,
-    table: &Table,
-    sort: &Sort,
-    conditions: &Conditions,
-    window: &Window,
-) -> sqlx::Result<Vec<R>> {
+pub(crate) async fn page<R: Row>(pool: &PgPool, rows: &Visible, sort: &Sort, window: &Window) -> sqlx::Result<Vec<R>> {
+    let Visible { table, conditions } = rows;
     let mut sql = QueryBuilder::new("select ");
     sql.push(table.columns).push(" from ").push(table.name);
     push_conditions(&mut sql, conditions);
@@ -167,15 +176,18 @@ pub(crate) async fn page<R: Row>(
 /// must carry its owner, for the pages come mixed; within an owner they are in the order of the sort.
 pub(crate) async fn page_of_each<R: Row>(
     pool: &PgPool,
-    table: &Table,
+    rows: &Visible,
     sort: &Sort,
     owner: &'static str,
     owners: &[uuid::Uuid],
     window: &Window,
 ) -> sqlx::Result<Vec<R>> {
+    let Visible { table, conditions } = rows;
     let mut sql = QueryBuilder::new("select page.* from unnest(");
     sql.push_bind(owners).push(") as owners (owner_id) cross join lateral (select ").push(table.columns);
-    sql.push(" from ").push(table.name).push(" where ").push(owner).push(" = owner_id");
+    sql.push(" from ").push(table.name);
+    push_conditions(&mut sql, conditions);
+    sql.push(" and ").push(owner).push(" = owner_id");
     push_order(&mut sql, table, sort, window.backward);
     sql.push(" limit ").push_bind(window.rows).push(") as page");
     push_order(&mut sql, table, sort, window.backward);
@@ -191,7 +203,8 @@ pub(crate) async fn of_json<R: Row>(pool: &PgPool, table: &Table, rows: &serde_j
 }
 
 /// How many rows fulfil the conditions.
-pub(crate) async fn count(pool: &PgPool, table: &Table, conditions: &Conditions) -> sqlx::Result<i64> {
+pub(crate) async fn count(pool: &PgPool, rows: &Visible) -> sqlx::Result<i64> {
+    let Visible { table, conditions } = rows;
     let mut sql = QueryBuilder::new("select count(*) from ");
     sql.push(table.name);
     push_conditions(&mut sql, conditions);
@@ -283,6 +296,7 @@ fn push_values(sql: &mut QueryBuilder<Postgres>, values: &[Bind]) {
 fn push_value(sql: &mut QueryBuilder<Postgres>, value: &Bind) {
     match value {
         Bind::Null => sql.push("null"),
+        Bind::Bool(value) => sql.push_bind(*value),
         Bind::Int(value) => sql.push_bind(*value),
         Bind::Text(value) => sql.push_bind(value.clone()),
         Bind::Texts(value) => sql.push_bind(value.clone()),

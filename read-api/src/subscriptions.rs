@@ -3,11 +3,11 @@
 //! Each sends what is there first. Whoever was cut off gives the position of the last message as `after`; nothing that
 //! happened meanwhile is lost, though states in between may be.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_graphql::{Context, Enum, SimpleObject, Subscription};
-use futures::FutureExt as _;
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 use crate::connection::{DEFAULT_PAGE, LARGEST_PAGE, list_cost, page_size};
@@ -15,6 +15,7 @@ use crate::error::Failure;
 use crate::feed::{Change, Feed, Interest, Seen, Stop, Subscriber};
 use crate::orders::{self, Order, OrderFilter};
 use crate::own_writes::{ReadModel, Reads};
+use crate::permissions::View;
 use crate::position::{LogHead, Position};
 use crate::products::{self, Product};
 use crate::projections::{self, Projection};
@@ -45,9 +46,17 @@ impl SubscriptionRoot {
         after: Option<Position>,
     ) -> BoxStream<'static, Result<OrderChanged, Failure>> {
         let interest = Interest::Key(ReadModel::Orders, id.0.to_string());
-        follow(ctx, interest, ReadModel::Orders, after, move |told| async move {
-            let order = orders::load_those(&told.reads, &[id], Conditions::default()).await?.pop();
-            Ok(Some(OrderChanged { order, as_of: told.as_of }))
+        let was_absent = Arc::new(AtomicBool::new(false));
+        follow(ctx, interest, ReadModel::Orders, after, move |told| {
+            let was_absent = was_absent.clone();
+            async move {
+                let order = orders::load_those(&told.reads, &[id], Conditions::default()).await?.pop();
+                // That something happens to somebody else's is not told either.
+                if was_absent.swap(order.is_none(), Ordering::Relaxed) && order.is_none() {
+                    return Ok(None);
+                }
+                Ok(Some(OrderChanged { order, as_of: told.as_of }))
+            }
         })
     }
 
@@ -66,7 +75,7 @@ impl SubscriptionRoot {
         let first = page_size("first", first.unwrap_or(DEFAULT_PAGE))?;
         let conditions = filter.unwrap_or_default().conditions().bounded()?;
         Ok(follow(ctx, Interest::Keys(ReadModel::Orders), ReadModel::Orders, after, move |told| {
-            orders_message(told, conditions.clone(), first, after).map(|message| message.map(Some))
+            orders_message(told, conditions.clone(), first, after)
         }))
     }
 
@@ -197,11 +206,11 @@ async fn orders_message(
     conditions: Conditions,
     first: i32,
     after: Option<Position>,
-) -> Result<OrdersChanged, Failure> {
+) -> Result<Option<OrdersChanged>, Failure> {
     let as_of = told.as_of;
     let present = async |kind| {
         let orders = orders::load_newest(&told.reads, &conditions, first).await?;
-        Ok(OrdersChanged { kind, orders, left: Vec::new(), as_of })
+        Ok(Some(OrdersChanged { kind, orders, left: Vec::new(), as_of }))
     };
     let change = match (told.change, after, as_of) {
         (Some(change), _, _) => change,
@@ -215,9 +224,17 @@ async fn orders_message(
     let Change::Keys(keys) = change else { return present(OrdersChangeKind::Missed).await };
     // What has no UUID for an id is no order's.
     let mut left: Vec<Uuid> = keys.iter().filter_map(|key| uuid::Uuid::try_parse(key).ok().map(Uuid)).collect();
+    if told.reads.view() != View::Everything {
+        // Neither the ids of other people's orders are told, nor when something happens to them.
+        let own = orders::load_those(&told.reads, &left, Conditions::default()).await?;
+        left = own.iter().map(|order| order.id).collect();
+        if left.is_empty() && told.begun {
+            return Ok(None);
+        }
+    }
     let orders = orders::load_those(&told.reads, &left, conditions.clone()).await?;
     left.retain(|id| orders.iter().all(|order| order.id != *id));
-    Ok(OrdersChanged { kind: OrdersChangeKind::Changed, orders, left, as_of })
+    Ok(Some(OrdersChanged { kind: OrdersChangeKind::Changed, orders, left, as_of }))
 }
 
 /// What a message is made of.
@@ -227,6 +244,8 @@ struct Told {
     seen: Arc<Seen>,
     /// What has changed; `None` in the first message.
     change: Option<Change>,
+    /// Whether it is not the first message.
+    begun: bool,
     as_of: Option<Position>,
 }
 
@@ -287,10 +306,10 @@ impl Messages {
         } else {
             (None, self.subscriber.begin_at(self.model, self.after).await?)
         };
-        self.begun = true;
+        let begun = std::mem::replace(&mut self.begun, true);
         // The read models were looked at before anything is read for this message.
         self.reads.renew(seen.positions()).await;
         let as_of = seen.position(self.model);
-        Some(Told { reads: self.reads.clone(), feed: self.subscriber.feed().clone(), seen, change, as_of })
+        Some(Told { reads: self.reads.clone(), feed: self.subscriber.feed().clone(), seen, change, begun, as_of })
     }
 }

@@ -3,11 +3,10 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
-use access::{Caller, Refusal};
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -54,7 +53,7 @@ async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch:
         router = router.merge(counter.router());
     }
     if plays(Role::Read) {
-        let queries = read_api(config, shop, &stop, &demanded)?.layer(axum::middleware::from_fn(for_the_shop));
+        let queries = read_api(config, shop, &stop, &demanded)?;
         router = router.merge(access::guard(queries, &demanded.gate));
     }
     if !plays(Role::Write) {
@@ -95,23 +94,6 @@ async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch:
     while projectors.join_next().await.is_some() {}
     tracing::info!("stopped");
     brought
-}
-
-/// Lets nobody query but who belongs to the shop, until each field says who may read it. The page to try queries out on is
-/// for everybody, and a WebSocket asks for the token itself: a browser cannot send it with the handshake.
-async fn for_the_shop(request: Request, next: Next) -> Response {
-    let caller = request.extensions().get::<Caller>();
-    let is_get = request.method() == Method::GET;
-    // What names another protocol is a WebSocket, or is refused there.
-    let is_upgrade = is_get && request.headers().contains_key(header::UPGRADE);
-    let is_page = is_get && request.uri().query().is_none() && !is_upgrade;
-    match caller {
-        Some(Caller { customer: None, .. }) => next.run(request).await,
-        _ if is_page => next.run(request).await,
-        None if is_upgrade => next.run(request).await,
-        None => Refusal::NoToken.into_response(),
-        Some(_) => Refusal::NotForCustomers.into_response(),
-    }
 }
 
 /// Refuses requests that a browser sends for a page from elsewhere: those that name another host, as after DNS rebinding,

@@ -38,7 +38,7 @@ pub(super) fn respond(
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(Media::Events.content_type()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(VARY, HeaderValue::from_static("accept"));
+    headers.insert(VARY, HeaderValue::from_static("accept, authorization"));
     // A proxy that buffers would keep the events to itself.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)

@@ -7,7 +7,7 @@ mod timeline;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use async_graphql::{ComplexObject, Context, Enum, InputObject, Object, SimpleObject};
+use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Object, SimpleObject};
 use sqlx::FromRow;
 
 use crate::batch::{Batch, grouped};
@@ -16,6 +16,7 @@ use crate::connection::{self, List, Listed, Page, list_cost, page_cost};
 use crate::customers::{self, Customer};
 use crate::error::Failure;
 use crate::money::Money;
+use crate::node::NodeId;
 use crate::orders::payment::{Payment, PaymentColumns};
 use crate::orders::shipment::{Shipment, ShipmentColumns};
 use crate::orders::timeline::TimelineEntry;
@@ -102,6 +103,11 @@ pub(crate) struct Order {
 
 #[ComplexObject]
 impl Order {
+    /// What tells it from everything else. It is opaque: the field node takes it, and nothing else.
+    pub(crate) async fn node_id(&self) -> ID {
+        NodeId::Order(self.id).sealed()
+    }
+
     /// What its lines cost together.
     async fn total(&self) -> Money {
         Money::new(self.total_minor, &self.currency)
@@ -162,6 +168,7 @@ impl Listed for Order {
                   captured_minor, refunded_minor, payment_reference, declined_reason, shipment_status, carrier, \
                   tracking, dispatched_at, delivered_at, shipment_reason",
         id: &["order_id"],
+        owner: Some("customer_id = ?"),
     };
     const MODELS: &'static [ReadModel] = &[ReadModel::Orders];
 
@@ -375,8 +382,8 @@ pub(crate) async fn load(ctx: &Context<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid
 pub(crate) async fn load_those(reads: &Reads, ids: &[Uuid], conditions: Conditions) -> Result<Vec<Order>, Failure> {
     let pool = reads.of(&[ReadModel::Orders]).await?;
     let ids = Bind::Uuids(ids.iter().map(|id| id.0).collect());
-    let conditions = conditions.and("order_id = any(?)", Some(ids));
-    let mut rows: Vec<Order> = sql::select(pool, &Order::TABLE, &conditions).await?;
+    let visible = reads.view().rows(Order::TABLE, conditions.and("order_id = any(?)", Some(ids)));
+    let mut rows: Vec<Order> = sql::select(pool, &visible).await?;
     Order::make_siblings(rows.iter_mut().collect());
     Ok(rows)
 }
@@ -386,7 +393,8 @@ pub(crate) async fn load_newest(reads: &Reads, conditions: &Conditions, most: i3
     let pool = reads.of(&[ReadModel::Orders]).await?;
     let window = Window { after: None, before: None, backward: false, rows: i64::from(most) };
     let sort = OrderSort::PlacedAtDesc.sort();
-    let mut rows: Vec<Order> = sql::page(pool, &Order::TABLE, &sort, conditions, &window).await?;
+    let visible = reads.view().rows(Order::TABLE, conditions.clone());
+    let mut rows: Vec<Order> = sql::page(pool, &visible, &sort, &window).await?;
     Order::make_siblings(rows.iter_mut().collect());
     Ok(rows)
 }
@@ -414,12 +422,16 @@ fn lines(rows: Vec<LineRow>, currencies: &HashMap<Uuid, Currency>) -> HashMap<Uu
     }))
 }
 
-/// An order as a fold of the past has it. Postgres itself reads the rows as those of its tables.
+/// An order as a fold of the past has it, if it is there for who asks. Postgres itself reads the rows as those of its tables.
 pub(crate) async fn of_the_past(reads: &Reads, fold: &AsOf) -> Result<Option<Order>, Failure> {
     let pool = reads.control();
     let Some(mut order) = sql::of_json::<Order>(pool, &Order::TABLE, &fold.rows("orders")).await?.pop() else {
         return Ok(None);
     };
+    // Whose it is was said by its own first event.
+    if !reads.view().sees(order.customer_id.map(|customer| customer.0)) {
+        return Ok(None);
+    }
     let sql = "select order_id, line_no, sku, quantity, unit_price_minor \
                from jsonb_populate_recordset(null::read.order_lines, $1) order by line_no";
     let rows: Vec<LineRow> = sqlx::query_as(sql).bind(fold.rows("order_lines")).fetch_all(pool).await?;

@@ -5,7 +5,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use access::{Caller, CustomerId, Scopes};
 use async_trait::async_trait;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use chrono::{DateTime, Utc};
 use read_api::{Config, CursorKey, LogError, LogHead, Position};
 use reqwest::{Client, RequestBuilder, StatusCode};
@@ -112,7 +116,8 @@ impl Shop {
         configure(&mut config);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/graphql", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, read_api::router(config)).await });
+        let router = read_api::router(config).layer(from_fn(introduce));
+        tokio::spawn(async move { axum::serve(listener, router).await });
         Self { pool, url, head, wake, client: Client::new(), server, database }
     }
 
@@ -130,6 +135,11 @@ impl Shop {
 
     pub(crate) async fn ask(&self, query: &str) -> Reply {
         send(self.request(query, json!({}))).await
+    }
+
+    /// The answer to somebody, or to nobody in particular.
+    pub(crate) async fn ask_as(&self, caller: Option<&Caller>, query: &str, variables: Value) -> Reply {
+        send(self.request(query, variables).header(CALLER, named(caller))).await
     }
 
     /// The data of a query that must succeed.
@@ -193,6 +203,43 @@ impl Drop for Shop {
         });
         dropped.join().unwrap();
     }
+}
+
+/// Says who sends a request, since there is no gate. Without it, it is somebody who may do everything.
+pub(crate) const CALLER: &str = "x-caller";
+
+/// A caller as that header names it.
+pub(crate) fn named(caller: Option<&Caller>) -> String {
+    let customer = |caller: &Caller| caller.customer.map(|id| id.to_string()).unwrap_or_default();
+    caller.map_or("nobody".to_owned(), |caller| format!("{}|{}", caller.scopes, customer(caller)))
+}
+
+/// A customer with these scopes.
+pub(crate) fn customer(number: u64, scopes: Scopes) -> Caller {
+    Caller { customer: Some(CustomerId(id(number))), scopes, ..Caller::anyone() }
+}
+
+/// Somebody of the shop with these scopes.
+pub(crate) fn staff(scopes: Scopes) -> Caller {
+    Caller { scopes, ..Caller::anyone() }
+}
+
+/// Makes the caller known, as `access::guard` does.
+async fn introduce(mut request: Request, next: Next) -> Response {
+    let named = request.headers().get(CALLER).map(|named| named.to_str().unwrap().to_owned());
+    let caller = match named.as_deref() {
+        None => Some(Caller::anyone()),
+        Some("nobody") => None,
+        Some(named) => {
+            let (scopes, customer) = named.split_once('|').unwrap();
+            let customer = customer.parse().ok().map(CustomerId);
+            Some(Caller { customer, ..staff(Scopes::of_token(scopes)) })
+        }
+    };
+    if let Some(caller) = caller {
+        request.extensions_mut().insert(caller);
+    }
+    next.run(request).await
 }
 
 pub(crate) async fn send(request: RequestBuilder) -> Reply {

@@ -9,6 +9,7 @@ mod http;
 mod limits;
 mod own_writes;
 mod paging;
+mod permissions;
 mod queries;
 mod schema;
 mod socket;

@@ -72,7 +72,7 @@ fn the_committed_schema_is_the_current_one() {
 fn the_sdl_needs_no_database() {
     let sdl = read_api::sdl();
     for line in [
-        "type Order {",
+        "type Order implements Node {",
         "type OrderConnection {",
         "scalar UUID @specifiedBy(url: \"https://www.rfc-editor.org/rfc/rfc9562\")",
         "scalar Long",

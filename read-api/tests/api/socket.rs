@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use access::Caller;
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -9,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::harness::Shop;
+use crate::harness::{CALLER, Shop, named};
 
 pub(crate) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -21,7 +22,14 @@ impl Socket {
 
     /// The status of a handshake that is refused.
     pub(crate) async fn try_connect(shop: &Shop, protocol: &str) -> Result<Self, u16> {
+        Self::try_connect_as(shop, protocol, None).await
+    }
+
+    async fn try_connect_as(shop: &Shop, protocol: &str, caller: Option<&Caller>) -> Result<Self, u16> {
         let mut request = shop.url.replace("http://", "ws://").into_client_request().unwrap();
+        if caller.is_some() {
+            request.headers_mut().insert(CALLER, named(caller).parse().unwrap());
+        }
         if !protocol.is_empty() {
             request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
         }
@@ -35,6 +43,14 @@ impl Socket {
     /// Connects and introduces itself.
     pub(crate) async fn open(shop: &Shop) -> Self {
         let mut socket = Self::connect(shop, "graphql-transport-ws").await;
+        socket.say(json!({ "type": "connection_init" })).await;
+        assert_eq!(socket.hear().await, json!({ "type": "connection_ack" }));
+        socket
+    }
+
+    /// The same as somebody.
+    pub(crate) async fn open_as(shop: &Shop, caller: &Caller) -> Self {
+        let mut socket = Self::try_connect_as(shop, "graphql-transport-ws", Some(caller)).await.unwrap();
         socket.say(json!({ "type": "connection_init" })).await;
         assert_eq!(socket.hear().await, json!({ "type": "connection_ack" }));
         socket

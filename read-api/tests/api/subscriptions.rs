@@ -16,7 +16,7 @@ const ORDERS: &str = "subscription($filter: OrderFilter, $first: Int, $after: Po
 
 impl Shop {
     /// Something happens to keys at a position, which every read model folds; `sql` is what becomes of it.
-    async fn happen(&self, position: u64, keys: &[&str], sql: &str) {
+    pub(crate) async fn happen(&self, position: u64, keys: &[&str], sql: &str) {
         self.commit(position, keys, sql).await;
         self.wake.send_replace(());
     }

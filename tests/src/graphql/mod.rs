@@ -3,6 +3,8 @@
 
 mod attacks;
 mod documents;
+mod frontends;
+mod permissions;
 mod repairs;
 mod sockets;
 
@@ -198,32 +200,34 @@ async fn a_schema_is_held_against_an_older_one() {
     assert_eq!(schema(&check).await, (Some(1), String::new()));
 }
 
-/// The clients that others wrote, installed once a build; `None` where there is no Node.js to run them.
-async fn clients() -> Option<std::path::PathBuf> {
+/// A folder of this one with what it names in its package.json, installed once a build; `None`, with a word, where there is no
+/// Node.js to run it. Each test has a folder of its own, for tests run side by side.
+async fn installed(name: &str) -> Option<std::path::PathBuf> {
     let found = Command::new("node").arg("--version").output().await.is_ok_and(|output| output.status.success());
     if !found {
+        skipped("there is no Node.js on this machine");
         return None;
     }
-    let folder = storefold().parent().unwrap().join("node-graphql");
+    let folder = storefold().parent().unwrap().join(format!("node-graphql-{name}"));
     std::fs::create_dir_all(&folder).unwrap();
-    for file in ["package.json", "package-lock.json", "audit.mjs", "follow.mjs"] {
-        std::fs::copy(root().join("tests/src/graphql/clients").join(file), folder.join(file)).unwrap();
+    for file in std::fs::read_dir(root().join("tests/src/graphql").join(name)).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();
     }
-    let install =
-        Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&folder).output().await.unwrap();
+    let install = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+    let install = Command::new("npm").args(install).current_dir(&folder).output().await.unwrap();
     assert!(install.status.success(), "{}", String::from_utf8_lossy(&install.stderr));
     Some(folder)
 }
 
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
 #[tokio::test]
 async fn clients_of_others_get_along_with_it() {
-    let Some(folder) = clients().await else {
-        #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-        {
-            eprintln!("skipped: there is no Node.js on this machine");
-        }
-        return;
-    };
+    let Some(folder) = installed("clients").await else { return };
     let database = Database::create().await;
     let server = Server::start_with(&database, &["--roles", "write,project,read", "--introspection", "true"]).await;
     let (url, token) = (format!("{}/graphql", server.url), token("tests", Scopes::ALL, None));
