@@ -29,7 +29,9 @@ mod projections;
 mod query;
 mod sales;
 mod scalars;
+mod shared;
 mod sql;
+mod stock;
 mod subscriptions;
 mod time_travel;
 
@@ -43,6 +45,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::documents::Documents;
 use crate::feed::Feed;
+use crate::subscriptions::Together;
 
 pub use crate::breaking::{NotASchema, breaking_changes};
 pub use crate::cursor::CursorKey;
@@ -136,7 +139,7 @@ const STRANGERS: usize = 100;
 pub fn router(config: Config) -> Router {
     let feed = Feed::new(config.pool.clone(), config.head.clone(), config.wake.clone());
     let schema = query::schema().data(config.cursor_key).data(config.head).data(feed);
-    let mut schema = schema.data(config.history).data(config.repairs);
+    let mut schema = schema.data(config.history).data(config.repairs).data(Arc::<Together>::default());
     if !config.introspection {
         schema = schema.disable_introspection().disable_suggestions();
     }

@@ -14,6 +14,7 @@ use crate::own_writes::{ReadModel, Reads};
 use crate::position::AsOf;
 use crate::scalars::{Currency, DateTime, Long, Sku};
 use crate::sql::{self, Bind, Conditions, Key, Sort, Table};
+use crate::stock::{Movements, Stock};
 
 /// The products of a query.
 #[derive(Default)]
@@ -77,10 +78,26 @@ pub(crate) struct Product {
     price_minor: Option<i64>,
     #[graphql(skip)]
     currency: Option<Currency>,
+    #[graphql(skip)]
+    #[sqlx(skip)]
+    movements: Arc<Movements>,
 }
 
 #[ComplexObject]
 impl Product {
+    /// What is in stock of it, and what has moved that.
+    async fn stock(&self) -> Stock {
+        Stock {
+            on_hand: self.on_hand,
+            reserved: self.reserved,
+            available: self.available,
+            threshold: self.threshold,
+            low: self.low,
+            sku: self.sku.clone(),
+            siblings: self.movements.clone(),
+        }
+    }
+
     /// What one unit costs today; null while the catalogue does not list it.
     async fn price(&self) -> Option<Money> {
         Some(Money::new(self.price_minor?, self.currency.as_ref()?))
@@ -104,6 +121,13 @@ impl Listed for Product {
             None => None,
         };
         Key { value, id: vec![Bind::Text(self.sku.0.clone())] }
+    }
+
+    fn make_siblings(rows: Vec<&mut Self>) {
+        let movements = Arc::new(Movements::new(rows.iter().map(|product| product.sku.clone())));
+        for product in rows {
+            product.movements = movements.clone();
+        }
     }
 }
 
@@ -233,11 +257,15 @@ pub(crate) async fn load_those(reads: &Reads, skus: &[Sku]) -> Result<HashMap<Sk
     let pool = reads.of(&[ReadModel::Products]).await?;
     let skus = Bind::Texts(skus.iter().map(|sku| sku.0.clone()).collect());
     let conditions = Conditions::default().and("sku = any(?)", Some(skus));
-    let rows: Vec<Product> = sql::select(pool, &Product::TABLE, &conditions).await?;
+    let mut rows: Vec<Product> = sql::select(pool, &Product::TABLE, &conditions).await?;
+    Product::make_siblings(rows.iter_mut().collect());
     Ok(rows.into_iter().map(|product| (product.sku.clone(), product)).collect())
 }
 
 /// A product as a fold of the past has it.
 pub(crate) async fn of_the_past(reads: &Reads, fold: &AsOf) -> Result<Option<Product>, Failure> {
-    Ok(sql::of_json(reads.control(), &Product::TABLE, &fold.rows("products")).await?.pop())
+    let mut product: Option<Product> =
+        sql::of_json(reads.control(), &Product::TABLE, &fold.rows("products")).await?.pop();
+    Product::make_siblings(product.iter_mut().collect());
+    Ok(product)
 }

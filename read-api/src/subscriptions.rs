@@ -3,14 +3,16 @@
 //! Each sends what is there first. Whoever was cut off gives the position of the last message as `after`; nothing that
 //! happened meanwhile is lost, though states in between may be.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_graphql::{Context, Enum, SimpleObject, Subscription};
 use futures::FutureExt as _;
 use futures::stream::{self, BoxStream, StreamExt as _};
+use serde::Serialize;
 
-use crate::connection::{DEFAULT_PAGE, LARGEST_PAGE, list_cost, page_size};
+use crate::connection::{DEFAULT_PAGE, LARGEST_PAGE, Listed, list_cost, page_size};
 use crate::error::Failure;
 use crate::feed::{Change, Feed, Interest, Seen, Stop, Subscriber};
 use crate::orders::{self, Order, OrderFilter};
@@ -20,6 +22,7 @@ use crate::products::{self, Product};
 use crate::projections::{self, Projection};
 use crate::sales::{self, SalesSummary};
 use crate::scalars::{Currency, Date, Sku, Uuid};
+use crate::shared::Shared;
 use crate::sql::Conditions;
 
 /// How far apart messages are at least that everything in the shop changes.
@@ -46,7 +49,7 @@ impl SubscriptionRoot {
     ) -> BoxStream<'static, Result<OrderChanged, Failure>> {
         let interest = Interest::Key(ReadModel::Orders, id.0.to_string());
         follow(ctx, interest, ReadModel::Orders, after, move |told| async move {
-            let order = orders::load_those(&told.reads, &[id], Conditions::default()).await?.pop();
+            let order = told.orders(&[id], &Conditions::default()).await?.pop();
             Ok(Some(OrderChanged { order, as_of: told.as_of }))
         })
     }
@@ -83,7 +86,7 @@ impl SubscriptionRoot {
         follow(ctx, interest, ReadModel::Products, after, move |told| {
             let sku = sku.clone();
             async move {
-                let product = products::load_those(&told.reads, std::slice::from_ref(&sku)).await?.remove(&sku);
+                let product = told.product(&sku).await?;
                 Ok(Some(StockChanged { product, as_of: told.as_of }))
             }
         })
@@ -104,7 +107,7 @@ impl SubscriptionRoot {
         follow(ctx, Interest::Moves(ReadModel::SalesDaily), ReadModel::SalesDaily, after, move |told| {
             let (currency, last) = (currency.clone(), last.clone());
             async move {
-                let sales = sales::summary(&told.reads, &currency, from, to).await?;
+                let sales = told.sales(&currency, from, to).await?;
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
                 if last.as_ref() == Some(&sales) {
                     return Ok(None);
@@ -193,17 +196,17 @@ pub(crate) struct ProjectionsChanged {
 }
 
 async fn orders_message(
-    told: Told,
+    mut told: Told,
     conditions: Conditions,
     first: i32,
     after: Option<Position>,
 ) -> Result<OrdersChanged, Failure> {
-    let as_of = told.as_of;
+    let (as_of, change) = (told.as_of, told.change.take());
     let present = async |kind| {
-        let orders = orders::load_newest(&told.reads, &conditions, first).await?;
+        let orders = told.newest_orders(&conditions, first).await?;
         Ok(OrdersChanged { kind, orders, left: Vec::new(), as_of })
     };
-    let change = match (told.change, after, as_of) {
+    let change = match (change, after, as_of) {
         (Some(change), _, _) => change,
         (None, None, _) => return present(OrdersChangeKind::Present).await,
         (None, Some(_), None) => Change::Anything,
@@ -215,19 +218,74 @@ async fn orders_message(
     let Change::Keys(keys) = change else { return present(OrdersChangeKind::Missed).await };
     // What has no UUID for an id is no order's.
     let mut left: Vec<Uuid> = keys.iter().filter_map(|key| uuid::Uuid::try_parse(key).ok().map(Uuid)).collect();
-    let orders = orders::load_those(&told.reads, &left, conditions.clone()).await?;
+    let orders = told.orders(&left, &conditions).await?;
     left.retain(|id| orders.iter().all(|order| order.id != *id));
     Ok(OrdersChanged { kind: OrdersChangeKind::Changed, orders, left, as_of })
+}
+
+/// What subscriptions read together: of a thousand that are told of the same change, one asks the database.
+#[derive(Default)]
+pub(crate) struct Together {
+    orders: Shared<Uuid, Vec<Order>>,
+    newest_orders: Shared<(), Vec<Order>>,
+    products: Shared<Sku, HashMap<Sku, Product>>,
+    sales: Shared<(), SalesSummary>,
 }
 
 /// What a message is made of.
 struct Told {
     reads: Arc<Reads>,
     feed: Arc<Feed>,
+    together: Arc<Together>,
     seen: Arc<Seen>,
     /// What has changed; `None` in the first message.
     change: Option<Change>,
     as_of: Option<Position>,
+}
+
+impl Told {
+    /// The orders of these ids that fulfil `conditions`.
+    async fn orders(&self, ids: &[Uuid], conditions: &Conditions) -> Result<Vec<Order>, Failure> {
+        // Each says itself what it reads, for what its answers are as of.
+        self.reads.of(&[ReadModel::Orders]).await?;
+        let load = |ids: Vec<Uuid>| async move { orders::load_those(&self.reads, &ids, conditions.clone()).await };
+        let loaded = self.together.orders.get(&kind(conditions)?, ids.iter().copied(), load).await?;
+        Ok(own(loaded.iter().filter(|order| ids.contains(&order.id))))
+    }
+
+    /// The newest orders that fulfil `conditions`, at most so many.
+    async fn newest_orders(&self, conditions: &Conditions, most: i32) -> Result<Vec<Order>, Failure> {
+        self.reads.of(&[ReadModel::Orders]).await?;
+        let load = |_| async move { orders::load_newest(&self.reads, conditions, most).await };
+        let loaded = self.together.newest_orders.get(&kind(&(conditions, most))?, [], load).await?;
+        Ok(own(loaded.iter()))
+    }
+
+    async fn product(&self, sku: &Sku) -> Result<Option<Product>, Failure> {
+        self.reads.of(&[ReadModel::Products]).await?;
+        let load = |skus: Vec<Sku>| async move { products::load_those(&self.reads, &skus).await };
+        let loaded = self.together.products.get("", [sku.clone()], load).await?;
+        Ok(own(loaded.get(sku).into_iter()).pop())
+    }
+
+    async fn sales(&self, currency: &Currency, from: Option<Date>, to: Option<Date>) -> Result<SalesSummary, Failure> {
+        self.reads.of(&[ReadModel::SalesDaily]).await?;
+        let load = |_| async move { sales::summary(&self.reads, currency, from, to).await };
+        let loaded = self.together.sales.get(&kind(&(&currency.0, from, to))?, [], load).await?;
+        Ok(SalesSummary::clone(&loaded))
+    }
+}
+
+/// What tells one kind of reads from another.
+fn kind(query: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(query).map_err(|error| Failure::internal(&error))
+}
+
+/// Copies of rows that others have too. What is loaded for them besides is each one's own matter.
+fn own<'a, Node: Listed + Clone + 'a>(rows: impl Iterator<Item = &'a Node>) -> Vec<Node> {
+    let mut rows: Vec<Node> = rows.cloned().collect();
+    Node::make_siblings(rows.iter_mut().collect());
+    rows
 }
 
 /// The messages of a subscription: one to begin with, and one whenever what it is interested in has changed. The first
@@ -248,7 +306,8 @@ where
     let reads = ctx.data_unchecked::<Arc<Reads>>().clone();
     let feed = ctx.data_unchecked::<Arc<Feed>>().clone();
     let subscriber = feed.subscribe(interest, ctx.data_unchecked::<Stop>().clone());
-    let messages = Messages { subscriber, reads, model, after, pace: is_paced.then_some(PACE), begun: false };
+    let together = ctx.data_unchecked::<Arc<Together>>().clone();
+    let messages = Messages { subscriber, reads, together, model, after, pace: is_paced.then_some(PACE), begun: false };
     stream::unfold(Some((messages, message)), |messages| async {
         let (mut messages, message) = messages?;
         loop {
@@ -267,6 +326,7 @@ where
 struct Messages {
     subscriber: Subscriber,
     reads: Arc<Reads>,
+    together: Arc<Together>,
     model: ReadModel,
     after: Option<Position>,
     pace: Option<Duration>,
@@ -291,6 +351,7 @@ impl Messages {
         // The read models were looked at before anything is read for this message.
         self.reads.renew(seen.positions()).await;
         let as_of = seen.position(self.model);
-        Some(Told { reads: self.reads.clone(), feed: self.subscriber.feed().clone(), seen, change, as_of })
+        let (reads, together) = (self.reads.clone(), self.together.clone());
+        Some(Told { reads, feed: self.subscriber.feed().clone(), together, seen, change, as_of })
     }
 }

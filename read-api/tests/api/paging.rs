@@ -43,6 +43,9 @@ pub(crate) async fn large_shop() -> Shop {
                    (array['GBP', 'EUR'])[1 + n % 2], 100 * (n % 7) - 300,
                    timestamptz '2011-01-01' + (n % 3) * interval '1 hour'
             from generate_series(1, 61) n;
+         insert into read.stock_movements
+            select 'SKU' || n, movement, now(), 'received', 1, movement, movement
+            from generate_series(1, 61) n, generate_series(1, 7) movement;
          insert into read.low_stock
             select 'SKU' || n, n % 6, n % 6 + 1, timestamptz '2011-01-01' + (n % 5) * interval '1 hour', now()
             from generate_series(1, 61) n;"

@@ -88,6 +88,16 @@ async fn the_orders_of_a_page_of_customers_cost_one_statement() {
 }
 
 #[tokio::test]
+async fn the_movements_of_a_page_of_products_cost_one_statement() {
+    let shop = large_shop().await;
+    // The checkpoints, the products, their movements, the movements' counts.
+    let query =
+        "{ products(first: 100) { nodes { sku stock { onHand movements(first: 5) { totalCount nodes { what } } } } } }";
+    let ran = statements(&shop, query).await;
+    assert_eq!(ran.len(), 4, "{ran:#?}");
+}
+
+#[tokio::test]
 async fn a_total_is_counted_only_when_it_is_selected() {
     let shop = large_shop().await;
     let ran = statements(&shop, "{ orders { nodes { id } } products { nodes { sku } } }").await;

@@ -3,6 +3,8 @@
 
 mod attacks;
 mod documents;
+mod load;
+mod own_writes;
 mod repairs;
 mod sockets;
 

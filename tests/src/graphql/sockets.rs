@@ -14,11 +14,11 @@ use uuid::Uuid;
 use super::{Events, list_and_receive};
 use crate::support::{Database, Server, client, token, token_for};
 
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(super) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
     /// Connects, with a header `Authorization` or without. The status, when the handshake is refused.
-    async fn connect(server: &Server, authorization: Option<&str>) -> Result<Self, u16> {
+    pub(super) async fn connect(server: &Server, authorization: Option<&str>) -> Result<Self, u16> {
         let url = format!("{}/graphql", server.url.replace("http://", "ws://"));
         let mut request = url.into_client_request().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
@@ -32,12 +32,26 @@ impl Socket {
         }
     }
 
-    async fn say(&mut self, message: Value) {
+    /// A client that may do everything and has introduced itself.
+    pub(super) async fn open(server: &Server) -> Self {
+        let token = format!("Bearer {}", token("tests", Scopes::ALL, None));
+        let mut socket = Self::connect(server, Some(&token)).await.unwrap_or_else(|status| panic!("{status}"));
+        assert_eq!(socket.introduce(Value::Null).await, Ok(json!({ "type": "connection_ack" })));
+        socket
+    }
+
+    /// Begins to follow something.
+    pub(super) async fn follow(&mut self, id: &str, query: &str, variables: Value) {
+        let payload = json!({ "query": query, "variables": variables });
+        self.say(json!({ "id": id, "type": "subscribe", "payload": payload })).await;
+    }
+
+    pub(super) async fn say(&mut self, message: Value) {
         self.0.send(Message::Text(message.to_string().into())).await.unwrap();
     }
 
     /// The next message, or the code with which the server closes.
-    async fn hear(&mut self) -> Result<Value, u16> {
+    pub(super) async fn hear(&mut self) -> Result<Value, u16> {
         loop {
             let message = tokio::time::timeout(Duration::from_secs(60), self.0.next()).await.expect("nothing is said");
             match message.expect("it is cut off without a word").unwrap() {
@@ -48,8 +62,14 @@ impl Socket {
         }
     }
 
+    /// Whether there is another message: `false` once the connection has ended, however it did.
+    pub(super) async fn hears(&mut self) -> bool {
+        let message = tokio::time::timeout(Duration::from_secs(60), self.0.next()).await.expect("nothing is said");
+        matches!(message, Some(Ok(message)) if !message.is_close())
+    }
+
     /// What comes of an introduction.
-    async fn introduce(&mut self, payload: Value) -> Result<Value, u16> {
+    pub(super) async fn introduce(&mut self, payload: Value) -> Result<Value, u16> {
         self.say(json!({ "type": "connection_init", "payload": payload })).await;
         self.hear().await
     }
