@@ -23,6 +23,7 @@ mod money;
 mod orders;
 mod own_writes;
 mod parked;
+mod payments;
 mod position;
 mod products;
 mod projections;

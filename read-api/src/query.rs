@@ -9,6 +9,7 @@ use crate::limits;
 use crate::low_stock::LowStockQuery;
 use crate::orders::OrdersQuery;
 use crate::parked::{Mutation, ParkedQuery};
+use crate::payments::PaymentsQuery;
 use crate::products::ProductsQuery;
 use crate::projections::ProjectionsQuery;
 use crate::sales::SalesQuery;
@@ -23,6 +24,7 @@ pub(crate) struct Query(
     OrdersQuery,
     CheckoutsQuery,
     LedgerQuery,
+    PaymentsQuery,
     ProductsQuery,
     LowStockQuery,
     CustomersQuery,

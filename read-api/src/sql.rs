@@ -48,6 +48,8 @@ pub(crate) enum Bind {
     Uuids(Vec<uuid::Uuid>),
     #[serde(rename = "t")]
     Time(DateTime<Utc>),
+    #[serde(rename = "b")]
+    Flag(bool),
 }
 
 impl Bind {
@@ -336,6 +338,7 @@ fn push_value(sql: &mut QueryBuilder<Postgres>, value: &Bind) {
         Bind::Uuid(value) => sql.push_bind(*value),
         Bind::Uuids(value) => sql.push_bind(value.clone()),
         Bind::Time(value) => sql.push_bind(*value),
+        Bind::Flag(value) => sql.push_bind(*value),
     };
 }
 

@@ -16,6 +16,7 @@ use crate::connection::{self, List, Listed, Page, list_cost, page_cost};
 use crate::customers::{self, Customer};
 use crate::error::Failure;
 use crate::money::Money;
+pub(crate) use crate::orders::payment::PaymentStatus;
 use crate::orders::payment::{Payment, PaymentColumns};
 use crate::orders::shipment::{Shipment, ShipmentColumns};
 use crate::orders::timeline::TimelineEntry;

@@ -22,7 +22,7 @@ pub(crate) const READ_MODELS: [(&str, &[&str]); 9] = [
     ("customers", &["customers", "customer_spend"]),
     ("sales_daily", &["sales_daily"]),
     ("product_sales", &["product_sales"]),
-    ("payments_ledger", &["ledger_entries", "payments"]),
+    ("payments_ledger", &["ledger_entries", "payments", "payment_refunds"]),
     ("checkouts", &["checkouts"]),
     ("low_stock", &["low_stock"]),
 ];

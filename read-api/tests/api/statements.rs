@@ -73,6 +73,10 @@ async fn what_surrounds_a_page_of_orders_costs_one_statement_each() {
     let query = "{ checkouts(first: 100) { nodes { state order { status timeline { what } } } } }";
     let ran = statements(&shop, query).await;
     assert_eq!(ran.len(), 4, "{ran:#?}");
+    // The checkpoints, the payments, their refunds, their orders.
+    let query = "{ payments(first: 100) { nodes { status refunds { status } order { reference } } } }";
+    let ran = statements(&shop, query).await;
+    assert_eq!(ran.len(), 4, "{ran:#?}");
     // The checkpoints, the low stocks, their products.
     let ran = statements(&shop, "{ lowStock(first: 100) { nodes { sku product { name } } } }").await;
     assert_eq!(ran.len(), 3, "{ran:#?}");

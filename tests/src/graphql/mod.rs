@@ -7,6 +7,7 @@ mod load;
 mod own_writes;
 mod repairs;
 mod sockets;
+mod sums;
 
 use std::process::Stdio;
 use std::time::Duration;
