@@ -380,7 +380,7 @@ async fn what_cannot_be_done_says_what_to_do() {
     let database = Database::create().await;
     database.run_well(&["migrate"]).await;
     for (arguments, named) in [
-        (&["rebuild", "gold"][..], "orders, products, customers"),
+        (&["rebuild", "gold"][..], "orders, products, stock_movements"),
         (&["stream", "stock-NONE"], "stock-NONE"),
         (&["import", "/no/such/file"], "/no/such/file"),
         (&["serve", "--tokens", "none", "--listen", "0.0.0.0:0"], "loopback"),
