@@ -334,7 +334,7 @@ async fn what_cannot_be_exported_says_what_to_do() {
     let end = database.number("select max(position) from log.events").await;
     let past = format!("{0}/{0}", end + 1);
     let cases: &[(&[&str], &str)] = &[
-        (&["--read-model", "gold"], "there are orders, products, customers"),
+        (&["--read-model", "gold"], "there are orders, products, stock_movements"),
         (&["--read-model", "orders", "--table", "gold"], "it has orders, order_lines, order_timeline"),
         (&["--read-model", "orders"], "name one with --table"),
         (&["--events", "--category", "ordr"], "there are checkout"),
