@@ -24,9 +24,9 @@ pub(crate) fn of_this() -> u64 {
     Stat::read(std::process::id()).map_or(0, |stat| (stat.own + stat.waited_for) * TICK_MICROS)
 }
 
-/// A figure of this process's memory, in MiB; see proc(5).
-pub(crate) fn memory(name: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// A figure of a process's memory, in MiB; see proc(5).
+pub(crate) fn memory(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kibibytes.unwrap_or_default() / 1024

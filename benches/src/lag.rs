@@ -198,7 +198,12 @@ async fn lag(
 }
 
 /// Commits one row at a time at a rate, and answers how long each took.
-async fn commits(postgres: &Postgres, pool: &PgPool, rate: f64, seconds: u32) -> anyhow::Result<(Vec<Duration>, f64)> {
+pub(crate) async fn commits(
+    postgres: &Postgres,
+    pool: &PgPool,
+    rate: f64,
+    seconds: u32,
+) -> anyhow::Result<(Vec<Duration>, f64)> {
     let before = postgres.cpu() + cpu::of_this();
     let took = Arc::new(Mutex::new(Vec::new()));
     let commit = {

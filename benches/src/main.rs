@@ -15,6 +15,7 @@ mod latency;
 mod rebuild;
 mod report;
 mod server;
+mod subscriptions;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -30,12 +31,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 struct Options {
     /// What to measure, by name [default: everything].
-    #[arg(value_name = "NAME", value_parser = ["S1", "S2", "S3", "S4", "S5", "S6", "S12", "C1"])]
+    #[arg(value_name = "NAME", value_parser = ["S1", "S2", "S3", "S4", "S5", "S6", "S12", "C1", "G1"])]
     names: Vec<String>,
     /// How often each side is measured.
     #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// How long each side of S1 to S5 and S12 runs in a round, and the baseline and the calm part of C1, in seconds.
+    /// How long each side of S1 to S5, S12 and G1 runs in a round, and the baseline and the calm part of C1, in seconds.
     #[arg(long, default_value = "4", value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
     /// How many events the log of S6 has.
@@ -78,6 +79,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted("C1") {
         report.add(checkout::measure(&postgres, &options).await?)?;
+    }
+    if wanted("G1") {
+        report.add(subscriptions::measure(&postgres, &options).await?)?;
     }
     postgres.stop().await?;
     report.print()

@@ -86,9 +86,9 @@ async fn phases(orders: &Arc<dyn Projector>, context: &Context) -> anyhow::Resul
     };
     // From here on the kernel counts the largest memory anew; see proc(5).
     std::fs::write("/proc/self/clear_refs", "5")?;
-    let (before, start) = (cpu::memory("VmRSS"), Instant::now());
+    let (before, start) = (cpu::memory(std::process::id(), "VmRSS"), Instant::now());
     orders.rebuild(context, &note).await?;
-    let (end, peak) = (Instant::now(), cpu::memory("VmHWM"));
+    let (end, peak) = (Instant::now(), cpu::memory(std::process::id(), "VmHWM"));
     let begun = begun.into_inner().unwrap_or_else(PoisonError::into_inner);
     let ends = begun.iter().skip(1).map(|(_, next)| *next).chain([end]);
     let phases = begun.iter().zip(ends).enumerate().map(|(place, ((phase, begin), end))| {

@@ -96,7 +96,10 @@ create table order_timeline (
     entry_no int         not null,
     at       timestamptz not null,
     what     text        not null,
-    detail   text
+    detail   text,
+    actor    text,
+    correlation_id uuid,
+    causation_id   uuid
 );
 comment on table order_timeline is
     'What happened to an order, its payment, its shipment and its checkout, in the order of the log: a row an event. '
@@ -112,3 +115,10 @@ comment on column order_timeline.what is
     'shipment_delivered, shipment_lost, shipment_cancelled; checkout_timed_out, checkout_parked, checkout_retried';
 comment on column order_timeline.detail is
     'The reason, the amount, the carrier with its number, or what was waited for. Null: there is no more to say.';
+comment on column order_timeline.actor is
+    'Who did it: whom the token of the request names, or what the shop did by itself, such as process checkout. Null: '
+    'nobody said.';
+comment on column order_timeline.correlation_id is
+    'What the event has in common with everything that the same request set in motion. Null: its metadata do not say.';
+comment on column order_timeline.causation_id is
+    'The id of the command or event that led to it. Null: its metadata do not say.';

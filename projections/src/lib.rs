@@ -20,6 +20,7 @@ pub mod runtime;
 mod sales;
 pub mod sales_daily;
 pub mod shop_event;
+pub mod stock_movements;
 pub mod testing;
 
 pub use runtime::{Projector, read_models};

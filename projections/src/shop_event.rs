@@ -5,6 +5,7 @@ use domain::ids::OrderId;
 pub use domain::shop_event::{NotOfTheShop, ShopEvent};
 use event_store::RecordedEvent;
 use serde::Deserialize;
+use uuid::Uuid;
 
 /// An event with its place in its stream and its time.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +16,19 @@ pub struct Happened {
     pub revision: u64,
     /// When it was decided, to the microsecond. Not when the log took it: a log that is moved keeps its events and not that.
     pub at: DateTime<Utc>,
+    /// Who or what brought it about.
+    pub origin: Origin,
+}
+
+/// Who or what brought an event about, as far as its metadata say so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Whom the token of the request names, or what the shop did by itself, such as `process checkout`.
+    pub actor: Option<String>,
+    /// What it has in common with everything that the same request set in motion.
+    pub correlation_id: Option<Uuid>,
+    /// The command or event that led to it.
+    pub causation_id: Option<Uuid>,
 }
 
 /// The order that an event is about: it happened to the order itself, its payment, its shipment or its checkout.
@@ -49,9 +63,16 @@ pub fn decode(recorded: &RecordedEvent) -> Result<Happened, Undecodable> {
     struct Known {
         schema: u32,
         occurred_at: DateTime<Utc>,
+        actor: Option<String>,
+        #[serde(rename = "$correlationId")]
+        correlation_id: Option<Uuid>,
+        #[serde(rename = "$causationId")]
+        causation_id: Option<Uuid>,
     }
-    let Known { schema, occurred_at } = serde_json::from_slice(&recorded.metadata).map_err(Undecodable::Metadata)?;
+    let Known { schema, occurred_at, actor, correlation_id, causation_id } =
+        serde_json::from_slice(&recorded.metadata).map_err(Undecodable::Metadata)?;
     let (stream, event_type) = (&recorded.stream, recorded.event_type.as_str());
     let event = ShopEvent::decode(stream.category(), stream.id(), event_type, schema, &recorded.data)?;
-    Ok(Happened { event, revision: recorded.revision, at: occurred_at.trunc_subsecs(6) })
+    let origin = Origin { actor, correlation_id, causation_id };
+    Ok(Happened { event, revision: recorded.revision, at: occurred_at.trunc_subsecs(6), origin })
 }

@@ -17,16 +17,26 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
 
 use crate::read_model::{FoldError, ReadModel};
 use crate::rows::{Table, Tables as _};
-use crate::shop_event::{Happened, ShopEvent};
+use crate::shop_event::{Happened, Origin, ShopEvent};
 
 /// When the first of the given events was recorded; each further one a second later.
 pub const START: DateTime<Utc> = match DateTime::from_timestamp(1_767_225_600, 0) {
     Some(start) => start,
     None => DateTime::UNIX_EPOCH,
 };
+
+/// Who and what brought all of the given events about.
+pub fn origin() -> Origin {
+    Origin {
+        actor: Some("ada".to_owned()),
+        correlation_id: Some(Uuid::from_u128(0xc0)),
+        causation_id: Some(Uuid::from_u128(0xca)),
+    }
+}
 
 /// Folds these events, in order, into empty tables: all at once, as a rebuild does, and each on its own with no row in
 /// memory but those that it asks for, as a live projector may have to.
@@ -73,7 +83,7 @@ pub fn happen(events: impl IntoIterator<Item = ShopEvent>) -> Vec<Happened> {
     let mut at = START;
     let happened = |event: ShopEvent| {
         let revision = revisions.entry(event.stream()).or_default();
-        let happened = Happened { event, revision: *revision, at };
+        let happened = Happened { event, revision: *revision, at, origin: origin() };
         *revision += 1;
         at += TimeDelta::seconds(1);
         happened

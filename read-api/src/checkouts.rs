@@ -60,6 +60,14 @@ pub(crate) struct Checkout {
     step: CheckoutStep,
     /// Why it is stuck, else what failed last and is to be tried again, else why it is undone; null when all is well.
     reason: Option<String>,
+    /// Whether it is stuck, or something failed that is to be tried again.
+    in_trouble: bool,
+    /// What failed last and is to be tried again; null if nothing did.
+    problem: Option<String>,
+    /// Why it is stuck; null if it is not.
+    parked_reason: Option<String>,
+    /// Why it is undone; null if it is not.
+    undo_reason: Option<String>,
     /// When the order was placed with this shop.
     started_at: DateTime,
     /// When something last happened to it.
@@ -89,7 +97,8 @@ impl Checkout {
 impl Listed for Checkout {
     const TABLE: Table = Table {
         name: "read.checkouts",
-        columns: "order_id, state, step, reason, started_at, changed_at, ended_at, \
+        columns: "order_id, state, step, reason, problem, parked_reason, undo_reason, \
+                  state = 'parked' or problem is not null as in_trouble, started_at, changed_at, ended_at, \
                   greatest(extract(epoch from coalesce(ended_at, now()) - started_at), 0)::float8 as age_seconds",
         id: &["order_id"],
         owner: Some(
@@ -181,6 +190,8 @@ impl CheckoutStep {
 pub(crate) struct CheckoutFilter {
     /// In one of these states.
     state: Option<Vec<CheckoutState>>,
+    /// Whether they are stuck, or something failed that is to be tried again.
+    in_trouble: Option<bool>,
     /// At one of these steps.
     step: Option<Vec<CheckoutStep>>,
     /// Begun more than so many seconds ago, whether ended since or not.
@@ -204,6 +215,7 @@ impl CheckoutFilter {
         Conditions::default()
             .combined(and, or, not)
             .and("state = any(?)", self.state.map(|all| Bind::names(all, CheckoutState::name)))
+            .and("(state = 'parked' or problem is not null) = ?", self.in_trouble.map(Bind::Bool))
             .and("step = any(?)", self.step.map(|all| Bind::names(all, CheckoutStep::name)))
             .and("started_at < now() - ? * interval '1 second'", seconds)
             .and("started_at >= ?", started_at.from.map(|time| Bind::Time(time.0)))

@@ -338,9 +338,9 @@ async fn load_orders(
 ) -> Result<HashMap<Uuid, Slice<Order>>, Failure> {
     let reads = ctx.data_unchecked::<Arc<Reads>>();
     let pool = reads.of(&[ReadModel::Orders]).await?;
-    let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+    let ids = Bind::Uuids(ids.iter().map(|id| id.0).collect());
     let visible = reads.view().rows(Order::TABLE, Conditions::default());
-    let rows: Vec<Order> = sql::page_of_each(pool, &visible, &sort, "customer_id", &ids, window).await?;
+    let rows: Vec<Order> = sql::page_of_each(pool, &visible, &sort, "customer_id", ids, window).await?;
     let pages = grouped(rows.into_iter().filter_map(|order| Some((order.customer_id?, order)))).into_iter();
     let mut pages: HashMap<_, _> = pages.map(|(id, rows)| (id, Slice::cut(rows, window))).collect();
     Order::make_siblings(pages.values_mut().flat_map(|page| &mut page.rows).collect());

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::own_writes::{self, ReadModel};
 use crate::position::{LogHead, Position};
@@ -161,6 +161,34 @@ pub(crate) type Stop = watch::Receiver<bool>;
 pub(crate) async fn stopped(stop: &mut Stop) {
     // An error says that nobody is there any more who would take anything.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// A place among the few answers that are made for a connection at a time. An operation takes one before it makes an answer,
+/// and keeps it until that is taken: so a client that follows much and reads nothing does not pile up answers.
+#[derive(Clone)]
+pub(crate) struct Turn {
+    turns: Arc<Semaphore>,
+    held: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+}
+
+impl Turn {
+    /// That of an operation of a connection with these turns.
+    pub(crate) fn new(turns: Arc<Semaphore>) -> Self {
+        Self { turns, held: Arc::default() }
+    }
+
+    /// Waits for a place.
+    pub(crate) async fn take(&self) {
+        // Nobody closes them.
+        if let Ok(place) = self.turns.clone().acquire_owned().await {
+            *lock(&self.held) = Some(place);
+        }
+    }
+
+    /// Gives the place back, if there is one.
+    pub(crate) fn give_back(&self) {
+        lock(&self.held).take();
+    }
 }
 
 /// One who is told. It is forgotten when it is dropped.
@@ -344,6 +372,27 @@ impl Subscriber {
                 () = stopped(&mut self.stop) => return None,
                 () = tokio::time::sleep(POLL) => {}
             }
+        }
+    }
+
+    /// Waits until something has changed, which goes on being gathered. Whether the client is still there.
+    pub(crate) async fn changed(&mut self) -> bool {
+        loop {
+            if lock(&self.inbox.change).is_some() {
+                return true;
+            }
+            tokio::select! {
+                () = stopped(&mut self.stop) => return false,
+                () = self.inbox.bell.notified() => {}
+            }
+        }
+    }
+
+    /// Waits for a turn. Whether the client is still there.
+    pub(crate) async fn take(&mut self, turn: &Turn) -> bool {
+        tokio::select! {
+            () = stopped(&mut self.stop) => false,
+            () = turn.take() => true,
         }
     }
 

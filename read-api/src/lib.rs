@@ -24,6 +24,7 @@ mod node;
 mod orders;
 mod own_writes;
 mod parked;
+mod payments;
 mod permissions;
 mod position;
 mod products;
@@ -31,7 +32,9 @@ mod projections;
 mod query;
 mod sales;
 mod scalars;
+mod shared;
 mod sql;
+mod stock;
 mod subscriptions;
 mod time_travel;
 
@@ -45,6 +48,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::documents::Documents;
 use crate::feed::Feed;
+use crate::subscriptions::Together;
 
 pub use crate::breaking::{NotASchema, breaking_changes};
 pub use crate::cursor::CursorKey;
@@ -138,7 +142,7 @@ const STRANGERS: usize = 100;
 pub fn router(config: Config) -> Router {
     let feed = Feed::new(config.pool.clone(), config.head.clone(), config.wake.clone());
     let schema = query::schema().data(config.cursor_key).data(config.head).data(feed);
-    let mut schema = schema.data(config.history).data(config.repairs);
+    let mut schema = schema.data(config.history).data(config.repairs).data(Arc::<Together>::default());
     if !config.introspection {
         schema = schema.disable_introspection().disable_suggestions();
     }

@@ -19,6 +19,7 @@ use crate::position::Position;
 pub(crate) enum ReadModel {
     Orders,
     Products,
+    StockMovements,
     Customers,
     SalesDaily,
     ProductSales,
@@ -32,6 +33,7 @@ impl ReadModel {
         match self {
             Self::Orders => "orders",
             Self::Products => "products",
+            Self::StockMovements => "stock_movements",
             Self::Customers => "customers",
             Self::SalesDaily => "sales_daily",
             Self::ProductSales => "product_sales",

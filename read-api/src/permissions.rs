@@ -15,6 +15,7 @@ use async_graphql::parser::types::{
     SelectionSet, Type, TypeKind, TypeSystemDefinition,
 };
 use async_graphql::{Context, Name, Pos, Positioned, ServerError, Value, Variables};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::error::{Code, Failure};
@@ -38,6 +39,8 @@ const CUSTOMERS: Rule = Own(Scope::CustomersRead);
 const ORDERS: Rule = Own(Scope::OrdersRead);
 const PAYMENTS: Rule = Own(Scope::PaymentsRead);
 const SHIPMENTS: Rule = Own(Scope::ShipmentsRead);
+/// The payments as the ledger has them, which does not know whose they are.
+const LEDGER: Rule = Shop(&[Scope::PaymentsRead]);
 const STOCK: Rule = Shop(&[Scope::StockRead]);
 const REPORTS: Rule = Shop(&[Scope::ReportsRead]);
 const OPERATIONS: Rule = Shop(&[Scope::OperationsRead]);
@@ -51,6 +54,7 @@ const FIELDS: &[(&str, &[&str], Rule)] = &[
     ("Query", &["order", "orders", "orderAsOf"], ORDERS),
     ("Query", &["customer", "customers"], CUSTOMERS),
     ("Query", &["checkout", "checkouts"], CHECKOUTS),
+    ("Query", &["payments"], LEDGER),
     ("Query", &["lowStock"], STOCK),
     ("Query", &["salesSummary", "salesBy", "topProducts", "topCustomers", "ledger", "ledgerBalances"], REPORTS),
     ("Query", &["projections", "parked"], OPERATIONS),
@@ -65,7 +69,26 @@ const FIELDS: &[(&str, &[&str], Rule)] = &[
     // What is behind an id is guarded when it is known what it is.
     ("Node", &["nodeId"], Everybody),
     ("Product", &["nodeId", "sku", "name", "description", "status", "price", "inStock"], Everybody),
-    ("Product", &["onHand", "reserved", "available", "threshold", "low", "changedAt"], STOCK),
+    ("Product", &["onHand", "reserved", "available", "threshold", "low", "changedAt", "stock"], STOCK),
+    ("Stock", &["onHand", "reserved", "available", "threshold", "low", "movements"], STOCK),
+    (
+        "StockMovement",
+        &[
+            "id",
+            "movementNo",
+            "at",
+            "what",
+            "quantity",
+            "onHand",
+            "available",
+            "orderId",
+            "reason",
+            "actor",
+            "correlationId",
+            "causationId",
+        ],
+        STOCK,
+    ),
     (
         "Order",
         &[
@@ -94,8 +117,36 @@ const FIELDS: &[(&str, &[&str], Rule)] = &[
     ("OrderLine", &["lineNo", "sku", "quantity", "unitPrice", "total", "product"], ORDERS),
     ("TimelineEntry", &["at", "what"], ORDERS),
     // It tells what the shop's own people did and what failed, too.
-    ("TimelineEntry", &["detail"], Shop(&[Scope::OrdersRead])),
+    ("TimelineEntry", &["detail", "actor", "correlationId", "causationId"], Shop(&[Scope::OrdersRead])),
     ("Payment", &["status", "amount", "authorised", "captured", "refunded", "reference", "declinedReason"], PAYMENTS),
+    (
+        "PaymentRecord",
+        &[
+            "paymentId",
+            "status",
+            "inTrouble",
+            "reference",
+            "captureReference",
+            "declinedReason",
+            "voidReason",
+            "captureFailure",
+            "requestedAt",
+            "authorisedAt",
+            "capturedAt",
+            "endedAt",
+            "changedAt",
+            "amount",
+            "authorised",
+            "held",
+            "captured",
+            "refunded",
+            "pendingRefund",
+            "refunds",
+        ],
+        LEDGER,
+    ),
+    ("PaymentRecord", &["order"], Shop(&[Scope::OrdersRead])),
+    ("PaymentRefund", &["refundNo", "status", "amount", "reason", "failure", "requestedAt", "answeredAt"], LEDGER),
     ("Shipment", &["status", "carrier", "tracking", "dispatchedAt", "deliveredAt", "reason"], SHIPMENTS),
     (
         "Customer",
@@ -104,13 +155,17 @@ const FIELDS: &[(&str, &[&str], Rule)] = &[
     ),
     ("Customer", &["orders"], ORDERS),
     ("CustomerSpend", &["currency", "orders", "revenue"], CUSTOMERS),
-    ("Checkout", &["nodeId", "orderId", "state", "step", "startedAt", "changedAt", "endedAt", "ageSeconds"], CHECKOUTS),
+    (
+        "Checkout",
+        &["nodeId", "orderId", "state", "step", "startedAt", "changedAt", "endedAt", "ageSeconds", "inTrouble"],
+        CHECKOUTS,
+    ),
     // It may be what a gateway or this program says of a failure.
-    ("Checkout", &["reason"], Shop(&[Scope::CheckoutsRead])),
+    ("Checkout", &["reason", "problem", "parkedReason", "undoReason"], Shop(&[Scope::CheckoutsRead])),
     ("Checkout", &["order"], ORDERS),
     ("LowStock", &["sku", "available", "threshold", "since", "product"], STOCK),
     ("SalesSummary", &["orders", "lines", "units", "revenue"], REPORTS),
-    ("Sales", &["key", "orders", "units", "revenue"], REPORTS),
+    ("Sales", &["key", "andKey", "cursor", "orders", "units", "revenue"], REPORTS),
     ("TopProduct", &["sku", "name", "units", "revenue"], REPORTS),
     ("TopCustomer", &["customerId", "orders", "revenue"], REPORTS),
     ("TopCustomer", &["customer"], Shop(&[Scope::CustomersRead])),
@@ -147,6 +202,8 @@ const LISTS: &[(&str, Rule)] = &[
     ("Product", Everybody),
     ("LowStock", STOCK),
     ("LedgerEntry", REPORTS),
+    ("PaymentRecord", LEDGER),
+    ("StockMovement", STOCK),
     ("ParkedEvent", OPERATIONS),
 ];
 
@@ -396,7 +453,7 @@ pub(crate) fn demand(ctx: &Context<'_>, of: &str, field: &str) -> Result<(), Fai
 }
 
 /// Which rows there are for a caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) enum View {
     /// All of them.
     Everything,

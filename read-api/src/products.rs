@@ -16,6 +16,7 @@ use crate::permissions;
 use crate::position::AsOf;
 use crate::scalars::{Currency, DateTime, Long, Sku};
 use crate::sql::{self, Bind, Conditions, Key, Sort, Table};
+use crate::stock::{Movements, Stock};
 
 /// The products of a query.
 #[derive(Default)]
@@ -83,6 +84,9 @@ pub(crate) struct Product {
     price_minor: Option<i64>,
     #[graphql(skip)]
     currency: Option<Currency>,
+    #[graphql(skip)]
+    #[sqlx(skip)]
+    movements: Arc<Movements>,
 }
 
 #[ComplexObject]
@@ -90,6 +94,19 @@ impl Product {
     /// What tells it from everything else. It is opaque: the field node takes it, and nothing else.
     pub(crate) async fn node_id(&self) -> ID {
         NodeId::Product(self.sku.clone()).sealed()
+    }
+
+    /// What is in stock of it, and what has moved that.
+    async fn stock(&self) -> Stock {
+        Stock {
+            on_hand: self.on_hand,
+            reserved: self.reserved,
+            available: self.available,
+            threshold: self.threshold,
+            low: self.low,
+            sku: self.sku.clone(),
+            siblings: self.movements.clone(),
+        }
     }
 
     /// What one unit costs today; null while the catalogue does not list it.
@@ -121,6 +138,13 @@ impl Listed for Product {
             None => None,
         };
         Key { value, id: vec![Bind::Text(self.sku.0.clone())] }
+    }
+
+    fn make_siblings(rows: Vec<&mut Self>) {
+        let movements = Arc::new(Movements::new(rows.iter().map(|product| product.sku.clone())));
+        for product in rows {
+            product.movements = movements.clone();
+        }
     }
 }
 
@@ -264,11 +288,15 @@ pub(crate) async fn load_those(reads: &Reads, skus: &[Sku]) -> Result<HashMap<Sk
     let pool = reads.of(&[ReadModel::Products]).await?;
     let skus = Bind::Texts(skus.iter().map(|sku| sku.0.clone()).collect());
     let conditions = Conditions::default().and("sku = any(?)", Some(skus));
-    let rows: Vec<Product> = sql::select(pool, &reads.view().rows(Product::TABLE, conditions)).await?;
+    let mut rows: Vec<Product> = sql::select(pool, &reads.view().rows(Product::TABLE, conditions)).await?;
+    Product::make_siblings(rows.iter_mut().collect());
     Ok(rows.into_iter().map(|product| (product.sku.clone(), product)).collect())
 }
 
 /// A product as a fold of the past has it.
 pub(crate) async fn of_the_past(reads: &Reads, fold: &AsOf) -> Result<Option<Product>, Failure> {
-    Ok(sql::of_json(reads.control(), &Product::TABLE, &fold.rows("products")).await?.pop())
+    let mut product: Option<Product> =
+        sql::of_json(reads.control(), &Product::TABLE, &fold.rows("products")).await?.pop();
+    Product::make_siblings(product.iter_mut().collect());
+    Ok(product)
 }

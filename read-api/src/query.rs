@@ -10,6 +10,7 @@ use crate::low_stock::LowStockQuery;
 use crate::node::NodeQuery;
 use crate::orders::OrdersQuery;
 use crate::parked::{Mutation, ParkedQuery};
+use crate::payments::PaymentsQuery;
 use crate::products::ProductsQuery;
 use crate::projections::ProjectionsQuery;
 use crate::sales::SalesQuery;
@@ -25,6 +26,7 @@ pub(crate) struct Query(
     OrdersQuery,
     CheckoutsQuery,
     LedgerQuery,
+    PaymentsQuery,
     ProductsQuery,
     LowStockQuery,
     CustomersQuery,

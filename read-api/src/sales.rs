@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Context, Enum, Object, SimpleObject};
+use async_graphql::{ComplexObject, Context, Enum, Object, SimpleObject};
 
 use crate::connection::{list_cost, page_cost, page_size};
+use crate::cursor::{CursorKey, Scope};
 use crate::error::Failure;
 use crate::money::Money;
 use crate::own_writes::{ReadModel, Reads};
 use crate::scalars::{Currency, Date, Long, Sku};
+use crate::sql::{self, Bind, Key, Sums};
+
+/// The most rows of sales that are answered at once.
+const MOST_SALES: i32 = 5_000;
 
 /// The sales of a query.
 #[derive(Default)]
@@ -28,22 +33,63 @@ impl SalesQuery {
         summary(ctx.data_unchecked::<Arc<Reads>>(), &currency, from, to).await
     }
 
-    /// What was sold in a currency, by day, month or country, in the order of the keys. What nothing was sold for is left
-    /// out. An order counts as it does in salesSummary.
-    #[graphql(complexity = "list_cost(400, child_complexity)")]
+    /// What was sold in a currency, by one dimension or two, in the order of the keys. What nothing was sold for is left
+    /// out. An order counts as it does in salesSummary, and units and revenue add up to what that says; so do the orders,
+    /// unless a product is among the dimensions: an order of several products stands with each of them. Where there are
+    /// more than 5,000 rows, say first, and page through them.
+    #[expect(clippy::too_many_arguments, reason = "they are the arguments of the field")]
+    #[graphql(
+        complexity = "list_cost(first.map_or(400, |first| first.clamp(1, MOST_SALES).unsigned_abs() as usize), child_complexity)"
+    )]
     async fn sales_by(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "What is summed up into one.")] dimension: SalesDimension,
+        #[graphql(desc = "Another one, by which the sums are split further.")] and: Option<SalesDimension>,
         #[graphql(desc = "The currency: amounts in different ones do not add up.")] currency: Currency,
         #[graphql(desc = "The first day that counts; from the beginning by default.")] from: Option<Date>,
         #[graphql(desc = "The first day that no longer counts; to the end by default.")] to: Option<Date>,
+        #[graphql(desc = "How many rows at most, up to 5,000; all of them by default.")] first: Option<i32>,
+        #[graphql(desc = "The cursor of the row after which the others begin.")] after: Option<String>,
     ) -> Result<Vec<Sales>, Failure> {
-        let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::SalesDaily]).await?;
-        let query = sqlx::query_as(dimension.sql()).bind(&currency).bind(from).bind(to);
-        let rows: Vec<(String, Long, Long, i64)> = query.fetch_all(pool).await?;
-        let sales =
-            |(key, orders, units, revenue)| Sales { key, orders, units, revenue: Money::new(revenue, &currency) };
+        if and == Some(dimension) {
+            return Err(Failure::bad_input("The two dimensions are the same one."));
+        }
+        if let Some(first) = first.filter(|first| !(0..=MOST_SALES).contains(first)) {
+            return Err(Failure::bad_input(format!("first is 0 to {MOST_SALES}, not {first}.")));
+        }
+        let scope = Scope::new(
+            ctx.data_unchecked::<CursorKey>(),
+            &("salesBy", dimension.sql(), and.map(SalesDimension::sql), &currency.0, from, to),
+        )?;
+        let after = after.map(|cursor| scope.open(&cursor)).transpose()?;
+        let (model, table) = match (dimension, and) {
+            (SalesDimension::Product, _) | (_, Some(SalesDimension::Product)) => {
+                (ReadModel::ProductSales, "read.product_sales")
+            }
+            _ => (ReadModel::SalesDaily, "read.sales_daily"),
+        };
+        let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[model]).await?;
+        let (key, and_key) = (dimension.sql(), and.map(SalesDimension::sql));
+        let (from, to) = (from.map(|day| day.0), to.map(|day| day.0));
+        let sums = Sums { table, key, and_key, currency: &currency.0, from, to };
+        // One more tells whether these are all.
+        let most = first.map_or(i64::from(MOST_SALES) + 1, i64::from);
+        let rows: Vec<(String, Option<String>, Long, Long, i64)> = sql::sums(pool, &sums, after.as_ref(), most).await?;
+        if first.is_none() && i64::try_from(rows.len()).is_ok_and(|count| count == most) {
+            let message =
+                format!("There are more than {MOST_SALES} rows. Say first, and page through them with after.");
+            return Err(Failure::bad_input(message));
+        }
+        let scope = Arc::new(scope);
+        let sales = |(key, and_key, orders, units, revenue)| Sales {
+            key,
+            and_key,
+            orders,
+            units,
+            revenue: Money::new(revenue, &currency),
+            scope: scope.clone(),
+        };
         Ok(rows.into_iter().map(sales).collect())
     }
 
@@ -98,17 +144,31 @@ pub(crate) struct SalesSummary {
     revenue: Money,
 }
 
-/// What was sold on a day, in a month or to a country.
+/// What was sold on a day, in a week, in a month, to a country or of a product, or where two of these meet.
 #[derive(Debug, Clone, SimpleObject)]
+#[graphql(complex)]
 pub(crate) struct Sales {
-    /// The day as "2010-12-01", the month as "2010-12", or the country.
+    /// The day as "2010-12-01", the week as "2010-W48", the month as "2010-12", the country, or the product's SKU.
     key: String,
+    /// The same of the other dimension; null where there is one dimension.
+    and_key: Option<String>,
     /// How many orders.
     orders: Long,
     /// How many units.
     units: Long,
     /// For how much.
     revenue: Money,
+    #[graphql(skip)]
+    scope: Arc<Scope>,
+}
+
+#[ComplexObject]
+impl Sales {
+    /// Where it stands, for the argument after of the same query.
+    async fn cursor(&self) -> Result<String, Failure> {
+        let id = [Some(&self.key), self.and_key.as_ref()].into_iter().flatten().cloned().map(Bind::Text).collect();
+        self.scope.seal(&Key { value: None, id })
+    }
 }
 
 /// An article among those that sold best.
@@ -129,18 +189,26 @@ pub(crate) struct TopProduct {
 pub(crate) enum SalesDimension {
     /// By the day on which the orders were placed, in UTC.
     Day,
+    /// By the week in which the orders were placed, in UTC. It is one of ISO 8601: it begins on a Monday, and belongs to
+    /// the year that has most of its days.
+    Week,
     /// By the month in which the orders were placed, in UTC.
     Month,
     /// By the country to which the orders went.
     Country,
+    /// By the product.
+    Product,
 }
 
 impl SalesDimension {
+    /// The key of a row of the tables, as SQL.
     fn sql(self) -> &'static str {
         match self {
-            Self::Day => sales_by!("to_char(day, 'YYYY-MM-DD')"),
-            Self::Month => sales_by!("to_char(day, 'YYYY-MM')"),
-            Self::Country => sales_by!("country"),
+            Self::Day => "to_char(day, 'YYYY-MM-DD')",
+            Self::Week => "to_char(day, 'IYYY-\"W\"IW')",
+            Self::Month => "to_char(day, 'YYYY-MM')",
+            Self::Country => "country",
+            Self::Product => "sku",
         }
     }
 }
@@ -162,22 +230,6 @@ impl TopBy {
         }
     }
 }
-
-// Keys are compared byte by byte, as every other program would, not as the database's locale does.
-macro_rules! sales_by {
-    ($key:literal) => {
-        concat!(
-            "select ",
-            $key,
-            " as key, sum(orders)::bigint, sum(units)::bigint, sum(revenue_minor)::bigint from read.sales_daily ",
-            "where currency = $1 and ($2::date is null or day >= $2) and ($3::date is null or day < $3) ",
-            "group by 1 having sum(orders) > 0 order by ",
-            $key,
-            " collate \"C\""
-        )
-    };
-}
-use sales_by;
 
 macro_rules! top_products {
     ($by:literal) => {

@@ -50,7 +50,7 @@ impl ScalarType for DateTime {
 }
 
 /// A day in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, sqlx::Type)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, sqlx::Type, serde::Serialize)]
 #[sqlx(transparent)]
 pub(crate) struct Date(pub(crate) NaiveDate);
 

@@ -1,7 +1,7 @@
 //! The statements that are put together at run time, all of them. Their text consists of constants of this crate; every
 //! value is bound.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{FromRow, Postgres, QueryBuilder};
@@ -179,12 +179,13 @@ pub(crate) async fn page_of_each<R: Row>(
     rows: &Visible,
     sort: &Sort,
     owner: &'static str,
-    owners: &[uuid::Uuid],
+    owners: Bind,
     window: &Window,
 ) -> sqlx::Result<Vec<R>> {
     let Visible { table, conditions } = rows;
     let mut sql = QueryBuilder::new("select page.* from unnest(");
-    sql.push_bind(owners).push(") as owners (owner_id) cross join lateral (select ").push(table.columns);
+    push_value(&mut sql, &owners);
+    sql.push(") as owners (owner_id) cross join lateral (select ").push(table.columns);
     sql.push(" from ").push(table.name);
     push_conditions(&mut sql, conditions);
     sql.push(" and ").push(owner).push(" = owner_id");
@@ -209,6 +210,52 @@ pub(crate) async fn count(pool: &PgPool, rows: &Visible) -> sqlx::Result<i64> {
     sql.push(table.name);
     push_conditions(&mut sql, conditions);
     sql.build_query_scalar().fetch_one(pool).await
+}
+
+/// Sales that are summed up by one key or two.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sums<'a> {
+    /// The table of sales, with the schema.
+    pub(crate) table: &'static str,
+    /// The key of a row of it.
+    pub(crate) key: &'static str,
+    /// The other key of the row.
+    pub(crate) and_key: Option<&'static str>,
+    pub(crate) currency: &'a str,
+    /// The first day that counts.
+    pub(crate) from: Option<NaiveDate>,
+    /// The first day that no longer counts.
+    pub(crate) to: Option<NaiveDate>,
+}
+
+/// The sums, in the order of their keys, after one of them and at most so many: both keys, orders, units and revenue.
+pub(crate) async fn sums<R: Row>(
+    pool: &PgPool,
+    sums: &Sums<'_>,
+    after: Option<&Key>,
+    most: i64,
+) -> sqlx::Result<Vec<R>> {
+    // Keys are compared byte by byte, as every other program would, not as the database's locale does.
+    let mut sql = QueryBuilder::new("select * from (select ");
+    sql.push(sums.key).push(" collate \"C\" as key, ");
+    sql.push(sums.and_key.unwrap_or("null::text")).push(" collate \"C\" as and_key, ");
+    sql.push("sum(orders)::bigint as orders, sum(units)::bigint as units, sum(revenue_minor)::bigint as revenue from ");
+    sql.push(sums.table).push(" where currency = ").push_bind(sums.currency);
+    if let Some(from) = sums.from {
+        sql.push(" and day >= ").push_bind(from);
+    }
+    if let Some(to) = sums.to {
+        sql.push(" and day < ").push_bind(to);
+    }
+    sql.push(" group by 1, 2 having sum(orders) > 0) as sums");
+    let keys = if sums.and_key.is_some() { "key, and_key" } else { "key" };
+    if let Some(after) = after {
+        sql.push(" where (").push(keys).push(") > (");
+        push_values(&mut sql, &after.id);
+        sql.push(")");
+    }
+    sql.push(" order by ").push(keys).push(" limit ").push_bind(most);
+    sql.build_query_as().fetch_all(pool).await
 }
 
 /// A row that can be read from any thread.

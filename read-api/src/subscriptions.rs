@@ -3,16 +3,18 @@
 //! Each sends what is there first. Whoever was cut off gives the position of the last message as `after`; nothing that
 //! happened meanwhile is lost, though states in between may be.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_graphql::{Context, Enum, SimpleObject, Subscription};
 use futures::stream::{self, BoxStream, StreamExt as _};
+use serde::Serialize;
 
-use crate::connection::{DEFAULT_PAGE, LARGEST_PAGE, list_cost, page_size};
+use crate::connection::{DEFAULT_PAGE, LARGEST_PAGE, Listed, list_cost, page_size};
 use crate::error::Failure;
-use crate::feed::{Change, Feed, Interest, Seen, Stop, Subscriber};
+use crate::feed::{Change, Feed, Interest, Seen, Stop, Subscriber, Turn};
 use crate::orders::{self, Order, OrderFilter};
 use crate::own_writes::{ReadModel, Reads};
 use crate::permissions::View;
@@ -21,6 +23,7 @@ use crate::products::{self, Product};
 use crate::projections::{self, Projection};
 use crate::sales::{self, SalesSummary};
 use crate::scalars::{Currency, Date, Sku, Uuid};
+use crate::shared::Shared;
 use crate::sql::Conditions;
 
 /// How far apart messages are at least that everything in the shop changes.
@@ -50,7 +53,7 @@ impl SubscriptionRoot {
         follow(ctx, interest, ReadModel::Orders, after, move |told| {
             let was_absent = was_absent.clone();
             async move {
-                let order = orders::load_those(&told.reads, &[id], Conditions::default()).await?.pop();
+                let order = told.orders(&[id], &Conditions::default()).await?.pop();
                 // That something happens to somebody else's is not told either.
                 if was_absent.swap(order.is_none(), Ordering::Relaxed) && order.is_none() {
                     return Ok(None);
@@ -92,7 +95,7 @@ impl SubscriptionRoot {
         follow(ctx, interest, ReadModel::Products, after, move |told| {
             let sku = sku.clone();
             async move {
-                let product = products::load_those(&told.reads, std::slice::from_ref(&sku)).await?.remove(&sku);
+                let product = told.product(&sku).await?;
                 Ok(Some(StockChanged { product, as_of: told.as_of }))
             }
         })
@@ -113,7 +116,7 @@ impl SubscriptionRoot {
         follow(ctx, Interest::Moves(ReadModel::SalesDaily), ReadModel::SalesDaily, after, move |told| {
             let (currency, last) = (currency.clone(), last.clone());
             async move {
-                let sales = sales::summary(&told.reads, &currency, from, to).await?;
+                let sales = told.sales(&currency, from, to).await?;
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
                 if last.as_ref() == Some(&sales) {
                     return Ok(None);
@@ -202,17 +205,17 @@ pub(crate) struct ProjectionsChanged {
 }
 
 async fn orders_message(
-    told: Told,
+    mut told: Told,
     conditions: Conditions,
     first: i32,
     after: Option<Position>,
 ) -> Result<Option<OrdersChanged>, Failure> {
-    let as_of = told.as_of;
+    let (as_of, change) = (told.as_of, told.change.take());
     let present = async |kind| {
-        let orders = orders::load_newest(&told.reads, &conditions, first).await?;
+        let orders = told.newest_orders(&conditions, first).await?;
         Ok(Some(OrdersChanged { kind, orders, left: Vec::new(), as_of }))
     };
-    let change = match (told.change, after, as_of) {
+    let change = match (change, after, as_of) {
         (Some(change), _, _) => change,
         (None, None, _) => return present(OrdersChangeKind::Present).await,
         (None, Some(_), None) => Change::Anything,
@@ -226,27 +229,81 @@ async fn orders_message(
     let mut left: Vec<Uuid> = keys.iter().filter_map(|key| uuid::Uuid::try_parse(key).ok().map(Uuid)).collect();
     if told.reads.view() != View::Everything {
         // Neither the ids of other people's orders are told, nor when something happens to them.
-        let own = orders::load_those(&told.reads, &left, Conditions::default()).await?;
-        left = own.iter().map(|order| order.id).collect();
+        left = told.orders(&left, &Conditions::default()).await?.iter().map(|order| order.id).collect();
         if left.is_empty() && told.begun {
             return Ok(None);
         }
     }
-    let orders = orders::load_those(&told.reads, &left, conditions.clone()).await?;
+    let orders = told.orders(&left, &conditions).await?;
     left.retain(|id| orders.iter().all(|order| order.id != *id));
     Ok(Some(OrdersChanged { kind: OrdersChangeKind::Changed, orders, left, as_of }))
+}
+
+/// What subscriptions read together: of a thousand that are told of the same change, one asks the database.
+#[derive(Default)]
+pub(crate) struct Together {
+    orders: Shared<Uuid, Vec<Order>>,
+    newest_orders: Shared<(), Vec<Order>>,
+    products: Shared<Sku, HashMap<Sku, Product>>,
+    sales: Shared<(), SalesSummary>,
 }
 
 /// What a message is made of.
 struct Told {
     reads: Arc<Reads>,
     feed: Arc<Feed>,
+    together: Arc<Together>,
     seen: Arc<Seen>,
     /// What has changed; `None` in the first message.
     change: Option<Change>,
     /// Whether it is not the first message.
     begun: bool,
     as_of: Option<Position>,
+}
+
+impl Told {
+    /// The orders of these ids that fulfil `conditions`.
+    async fn orders(&self, ids: &[Uuid], conditions: &Conditions) -> Result<Vec<Order>, Failure> {
+        // Each says itself what it reads, for what its answers are as of.
+        self.reads.of(&[ReadModel::Orders]).await?;
+        let load = |ids: Vec<Uuid>| async move { orders::load_those(&self.reads, &ids, conditions.clone()).await };
+        let loaded = self.together.orders.get(&self.kind(conditions)?, ids.iter().copied(), load).await?;
+        Ok(own(loaded.iter().filter(|order| ids.contains(&order.id))))
+    }
+
+    /// The newest orders that fulfil `conditions`, at most so many.
+    async fn newest_orders(&self, conditions: &Conditions, most: i32) -> Result<Vec<Order>, Failure> {
+        self.reads.of(&[ReadModel::Orders]).await?;
+        let load = |_| async move { orders::load_newest(&self.reads, conditions, most).await };
+        let loaded = self.together.newest_orders.get(&self.kind(&(conditions, most))?, [], load).await?;
+        Ok(own(loaded.iter()))
+    }
+
+    /// What tells one kind of reads from another: what is read, and for whom.
+    fn kind(&self, query: &impl Serialize) -> Result<String, Failure> {
+        serde_json::to_string(&(self.reads.view(), query)).map_err(|error| Failure::internal(&error))
+    }
+
+    async fn product(&self, sku: &Sku) -> Result<Option<Product>, Failure> {
+        self.reads.of(&[ReadModel::Products]).await?;
+        let load = |skus: Vec<Sku>| async move { products::load_those(&self.reads, &skus).await };
+        let loaded = self.together.products.get(&self.kind(&())?, [sku.clone()], load).await?;
+        Ok(own(loaded.get(sku).into_iter()).pop())
+    }
+
+    async fn sales(&self, currency: &Currency, from: Option<Date>, to: Option<Date>) -> Result<SalesSummary, Failure> {
+        self.reads.of(&[ReadModel::SalesDaily]).await?;
+        let load = |_| async move { sales::summary(&self.reads, currency, from, to).await };
+        let loaded = self.together.sales.get(&self.kind(&(&currency.0, from, to))?, [], load).await?;
+        Ok(SalesSummary::clone(&loaded))
+    }
+}
+
+/// Copies of rows that others have too. What is loaded for them besides is each one's own matter.
+fn own<'a, Node: Listed + Clone + 'a>(rows: impl Iterator<Item = &'a Node>) -> Vec<Node> {
+    let mut rows: Vec<Node> = rows.cloned().collect();
+    Node::make_siblings(rows.iter_mut().collect());
+    rows
 }
 
 /// The messages of a subscription: one to begin with, and one whenever what it is interested in has changed. The first
@@ -267,7 +324,10 @@ where
     let reads = ctx.data_unchecked::<Arc<Reads>>().clone();
     let feed = ctx.data_unchecked::<Arc<Feed>>().clone();
     let subscriber = feed.subscribe(interest, ctx.data_unchecked::<Stop>().clone());
-    let messages = Messages { subscriber, reads, model, after, pace: is_paced.then_some(PACE), begun: false };
+    let together = ctx.data_unchecked::<Arc<Together>>().clone();
+    let turn = ctx.data_unchecked::<Turn>().clone();
+    let messages =
+        Messages { subscriber, reads, together, turn, model, after, pace: is_paced.then_some(PACE), begun: false };
     stream::unfold(Some((messages, message)), |messages| async {
         let (mut messages, message) = messages?;
         loop {
@@ -286,6 +346,8 @@ where
 struct Messages {
     subscriber: Subscriber,
     reads: Arc<Reads>,
+    together: Arc<Together>,
+    turn: Turn,
     model: ReadModel,
     after: Option<Position>,
     pace: Option<Duration>,
@@ -293,23 +355,34 @@ struct Messages {
 }
 
 impl Messages {
-    /// Waits until there is something to tell. `None` when the client is gone.
+    /// Waits until there is something to tell, and it is this operation's turn to tell it. `None` when the client is gone.
     async fn next(&mut self) -> Option<Told> {
+        // What had nothing to tell after all has no answer that is waited for.
+        self.turn.give_back();
         let (change, seen) = if self.begun {
             if let Some(pace) = self.pace
                 && !self.subscriber.pause(pace).await
             {
                 return None;
             }
+            // What changes while others have their turn is told with it.
+            if !self.subscriber.changed().await || !self.subscriber.take(&self.turn).await {
+                return None;
+            }
             let (change, seen) = self.subscriber.next().await?;
             (Some(change), seen)
         } else {
-            (None, self.subscriber.begin_at(self.model, self.after).await?)
+            let seen = self.subscriber.begin_at(self.model, self.after).await?;
+            if !self.subscriber.take(&self.turn).await {
+                return None;
+            }
+            (None, seen)
         };
         let begun = std::mem::replace(&mut self.begun, true);
         // The read models were looked at before anything is read for this message.
         self.reads.renew(seen.positions()).await;
         let as_of = seen.position(self.model);
-        Some(Told { reads: self.reads.clone(), feed: self.subscriber.feed().clone(), seen, change, begun, as_of })
+        let (reads, together) = (self.reads.clone(), self.together.clone());
+        Some(Told { reads, feed: self.subscriber.feed().clone(), together, seen, change, begun, as_of })
     }
 }

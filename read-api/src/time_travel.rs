@@ -41,7 +41,7 @@ impl TimeTravelQuery {
         .transpose()
     }
 
-    /// A product as it was at a moment; null if there was none.
+    /// A product as it was at a moment; null if there was none. The movements of its stock are those until today.
     #[graphql(complexity = "FOLD + child_complexity")]
     async fn product_as_of(
         &self,

@@ -70,7 +70,10 @@ impl read_api::History for Past {
                 let lines = tables.lines.written().into_iter();
                 let lines = lines.map(|row| object!(row; order_id, line_no, sku, quantity, unit_price_minor));
                 let timeline = tables.timeline.written().into_iter();
-                let timeline = timeline.map(|row| object!(row; order_id, entry_no, at, what, detail));
+                let timeline = timeline.map(|row| {
+                    object!(row; order_id, entry_no, at, what, detail, actor,
+                    correlation_id, causation_id)
+                });
                 let named = [
                     (orders::OrderRow::TABLE, orders),
                     (orders::LineRow::TABLE, lines.collect()),

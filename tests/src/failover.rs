@@ -21,7 +21,7 @@ const AS_FAR_AS: &str = "select count(*) from control.generations where state = 
 async fn one_leads(database: &Database) {
     let led = "select count(*) filter (where leads_until > clock_timestamp()) * (count(distinct leader) = 1)::int
           from control.leases";
-    until_so(async || database.number(led).await == 8).await;
+    until_so(async || database.number(led).await == 9).await;
 }
 
 async fn head(database: &Database) -> i64 {
@@ -34,7 +34,7 @@ async fn takeover(database: &Database) -> Duration {
     let later = until(async || Some(head(database).await).filter(|head| *head > before)).await;
     until_so(async || {
         let count: i64 = sqlx::query_scalar(AS_FAR_AS).bind(later).fetch_one(&database.pool).await.unwrap();
-        count == 8
+        count == 9
     })
     .await;
     start.elapsed()
@@ -83,11 +83,11 @@ async fn another_process_leads_soon_and_every_event_counts_once() {
     let last = head(&database).await;
     until_so(async || {
         let count: i64 = sqlx::query_scalar(AS_FAR_AS).bind(last).fetch_one(&database.pool).await.unwrap();
-        count == 8
+        count == 9
     })
     .await;
     let printed = database.run_well(&["verify", "--all", "--full", "--json"]).await;
-    assert_eq!(printed.lines().count(), 8, "{printed}");
+    assert_eq!(printed.lines().count(), 9, "{printed}");
     // Nothing that was acknowledged is lost, and nothing is there twice.
     let found =
         leader.query("{ orders { totalCount } products(first: 20) { nodes { sku onHand } } }", json!({}), None).await;

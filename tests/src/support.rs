@@ -311,6 +311,13 @@ impl Server {
         answer["data"].clone()
     }
 
+    /// How much memory the server has resident, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// Ends the only server of a shop as a crash would, and lets the next one lead at once. How long a lease outlives its
     /// holder is for another test.
     pub(crate) async fn kill_alone(self, database: &Database) {
@@ -366,6 +373,17 @@ pub(crate) async fn canonical_hash(database: &Database, view: &str) -> String {
         "select coalesce(md5(string_agg(t::text, e'\\n' order by t::text collate \"C\")), 'none') from read.{view} t"
     );
     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&database.pool).await.unwrap()
+}
+
+/// Numbers that look random and are the same every time: Knuth's MMIX generator.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    /// A number below `sides`.
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
 }
 
 /// How much longer than usual some tests run: what `./soak` says.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::read_model::{FoldError, ReadModel, missing, overflow};
 use crate::rows::{Appended, Rows};
-use crate::shop_event::{Happened, ShopEvent, order_of};
+use crate::shop_event::{Happened, Origin, ShopEvent, order_of};
 
 crate::row! {
     /// An order.
@@ -72,6 +72,9 @@ crate::row! {
         at: DateTime<Utc>,
         what: String,
         detail: Option<String>,
+        actor: Option<String>,
+        correlation_id: Option<Uuid>,
+        causation_id: Option<Uuid>,
     }
 }
 
@@ -92,7 +95,7 @@ pub struct Orders;
 
 impl ReadModel for Orders {
     const NAME: &'static str = "orders";
-    const VERSION: i32 = 3;
+    const VERSION: i32 = 4;
     const CATEGORIES: &'static [&'static str] =
         &[Order::CATEGORY, Payment::CATEGORY, Shipment::CATEGORY, Supervision::CATEGORY];
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/orders.sql");
@@ -127,8 +130,17 @@ impl ReadModel for Orders {
         if let Some((what, detail)) = timeline::entry(&happened.event) {
             let entry_no = row.timeline_entries.checked_add(1).ok_or_else(|| overflow("the timeline of an order"))?;
             row.timeline_entries = entry_no;
-            let what = what.to_owned();
-            tables.timeline.put(TimelineRow { order_id: order.0, entry_no, at: happened.at, what, detail });
+            let Origin { actor, correlation_id, causation_id } = happened.origin.clone();
+            tables.timeline.put(TimelineRow {
+                order_id: order.0,
+                entry_no,
+                at: happened.at,
+                what: what.to_owned(),
+                detail,
+                actor,
+                correlation_id,
+                causation_id,
+            });
         }
         tables.orders.put(OrderRow { changed_at: happened.at, ..row });
         Ok(())

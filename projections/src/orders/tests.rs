@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::histories::any_history;
-use crate::testing::{START, given, rows};
+use crate::testing::{START, given, origin, rows};
 
 const ORDER: Uuid = Uuid::from_u128(1);
 
@@ -251,6 +251,9 @@ fn the_timeline_tells_what_happened_in_the_order_of_the_log() {
         at: START + chrono::TimeDelta::seconds(i64::from(entry_no) - 1),
         what: what.to_owned(),
         detail: detail.map(ToOwned::to_owned),
+        actor: origin().actor,
+        correlation_id: origin().correlation_id,
+        causation_id: origin().causation_id,
     };
     let parked = Parked { event: ORDER, reason: line("nobody answers") };
     let events = [

@@ -1,4 +1,4 @@
-//! What was sold of a SKU a day, by currency.
+//! What was sold of a SKU a day, by country and currency.
 //!
 //! A sale counts on the day on which its order was placed (UTC).
 
@@ -20,8 +20,8 @@ use crate::sales::{self, Fate, Meaning, Standing};
 use crate::shop_event::Happened;
 
 crate::row! {
-    /// The sales of a SKU on a day.
-    pub struct ProductDayRow in "product_sales", key { currency: String, day: NaiveDate, sku: String } {
+    /// The sales of a SKU on a day in a country.
+    pub struct ProductDayRow in "product_sales", key { currency: String, day: NaiveDate, sku: String, country: String } {
         orders: i64,
         units: i64,
         revenue_minor: i64,
@@ -37,13 +37,14 @@ crate::row! {
         lines: Json<Vec<(String, i64, i64)>>,
         counted: bool,
         taken_back: bool,
+        country: String,
     }
 }
 
 crate::tables! {
     /// The tables of `product_sales`.
     pub struct Tables {
-        /// A row a SKU, day and currency.
+        /// A row a SKU, day, country and currency.
         days: Rows<ProductDayRow>,
         /// A row an open order.
         open_orders: Rows<OpenOrderRow>,
@@ -55,7 +56,7 @@ pub struct ProductSales;
 
 impl ReadModel for ProductSales {
     const NAME: &'static str = "product_sales";
-    const VERSION: i32 = 2;
+    const VERSION: i32 = 3;
     const CATEGORIES: &'static [&'static str] = &[Order::CATEGORY, Payment::CATEGORY];
     const TABLES_SQL: &'static str = include_str!("../../../migrations/read_models/product_sales.sql");
     const KEYS_SQL: &'static str = include_str!("../../../migrations/read_models/product_sales.keys.sql");
@@ -99,6 +100,7 @@ fn open(order_id: Uuid, sale: &SaleMade) -> Result<OpenOrderRow, FoldError> {
         lines: Json(by_sku.into_iter().map(|(sku, (units, revenue))| (sku.to_owned(), units, revenue)).collect()),
         counted: false,
         taken_back: false,
+        country: sale.country.to_string(),
     })
 }
 
@@ -108,12 +110,13 @@ fn count(tables: &mut Tables, order: &OpenOrderRow, sign: i64) -> Result<(), Fol
         return Ok(());
     }
     // Every key is asked for before any is missed, so that one round loads them all.
-    let key = |sku: &String| (order.currency.clone(), order.day, sku.clone());
+    let key = |sku: &String| (order.currency.clone(), order.day, sku.clone(), order.country.clone());
     let found: Vec<_> =
         order.lines.iter().map(|(sku, ..)| tables.days.get(&key(sku)).map(|row| row.cloned())).collect();
     for (row, (sku, units, revenue)) in found.into_iter().zip(order.lines.iter()) {
-        let (currency, day, sku) = key(sku);
-        let mut row = row?.unwrap_or(ProductDayRow { currency, day, sku, orders: 0, units: 0, revenue_minor: 0 });
+        let (currency, day, sku, country) = key(sku);
+        let nothing = ProductDayRow { currency, day, sku, country, orders: 0, units: 0, revenue_minor: 0 };
+        let mut row = row?.unwrap_or(nothing);
         for (sum, more) in [(&mut row.orders, 1), (&mut row.units, *units), (&mut row.revenue_minor, *revenue)] {
             *sum = sum.checked_add(sign * more).ok_or_else(|| overflow("a product's sum"))?;
         }

@@ -38,7 +38,7 @@ fn sold_of(sku: &str, orders: i64) -> ProductDayRow {
 
 fn sold(sku: &str, orders: i64, units: i64, revenue_minor: i64) -> ProductDayRow {
     let (currency, day) = ("GBP".to_owned(), "2010-12-01".parse().unwrap());
-    ProductDayRow { currency, day, sku: sku.to_owned(), orders, units, revenue_minor }
+    ProductDayRow { currency, day, sku: sku.to_owned(), country: "EIRE".to_owned(), orders, units, revenue_minor }
 }
 
 #[track_caller]
@@ -54,6 +54,17 @@ fn the_lines_of_a_sku_count_as_one_order() {
 #[test]
 fn sales_of_a_day_add_up() {
     days([order(1, Recorded(sale())), order(2, Recorded(sale()))], [sold("A", 2, 12, 2480), sold("B", 2, 2, 1000)]);
+}
+
+#[test]
+fn countries_are_kept_apart() {
+    let to_france = SaleMade { country: "France".parse().unwrap(), ..sale() };
+    let in_france = |row: ProductDayRow| ProductDayRow { country: "France".to_owned(), ..row };
+    let (a, b) = (sold("A", 1, 6, 1240), sold("B", 1, 1, 500));
+    days(
+        [order(1, Recorded(sale())), order(2, Recorded(to_france))],
+        [a.clone(), in_france(a), b.clone(), in_france(b)],
+    );
 }
 
 #[test]

@@ -29,7 +29,9 @@ use uuid::Uuid;
 
 use crate::read_model::ReadModel;
 use crate::rows::Tables as _;
-use crate::{checkouts, customers, low_stock, orders, payments_ledger, product_sales, products, sales_daily};
+use crate::{
+    checkouts, customers, low_stock, orders, payments_ledger, product_sales, products, sales_daily, stock_movements,
+};
 
 pub use batch::ProjectionError;
 pub use generations::{Generation, Standing, State, generations, standings};
@@ -43,6 +45,7 @@ pub fn read_models() -> Vec<Arc<dyn Projector>> {
     vec![
         runs::<orders::Orders>(),
         runs::<products::Products>(),
+        runs::<stock_movements::StockMovements>(),
         runs::<customers::Customers>(),
         runs::<sales_daily::SalesDaily>(),
         runs::<product_sales::ProductSales>(),

@@ -12,7 +12,7 @@ use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
 use axum::response::Response;
 use futures::stream::{self, Stream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use super::live::{self, Frame};
@@ -20,6 +20,7 @@ use super::media::Media;
 use super::problem::Problem;
 use super::{Body, Endpoint, Prepared};
 use crate::error::{Code, request_error};
+use crate::feed::Turn;
 
 /// Answers by a stream.
 pub(super) fn respond(
@@ -31,8 +32,10 @@ pub(super) fn respond(
     let (out, frames) = mpsc::channel(1);
     let (stop, stopped) = watch::channel(false);
     let limits = endpoint.limits;
+    // It has the stream for itself.
+    let turn = Turn::new(Arc::new(Semaphore::new(1)));
     // The place is free again when the operation has ended, also while nobody reads the rest of the stream.
-    live::start(endpoint, prepared, (), out, stopped, Some(limits.unread), Some(place));
+    live::start(endpoint, prepared, (), out, stopped, Some(limits.unread), turn, Some(place));
     let answers = Answers { frames, ping: limits.ping, expiry, ended: false, _stop: stop };
     let mut response = Response::new(HttpBody::from_stream(answers.events()));
     let headers = response.headers_mut();

@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 
 use super::{Body, Endpoint, Outcome, Prepared, body, refusal};
 use crate::error::{Code, request_error};
-use crate::feed::{Stop, stopped};
+use crate::feed::{Stop, Turn, stopped};
 
 /// What a transport sends for one operation.
 #[derive(Debug)]
@@ -42,7 +42,8 @@ pub(super) async fn expired(expiry: Option<Instant>) {
 
 /// Executes an operation in a task of its own and sends what there is to send, each with `tag`. It ends when all is sent;
 /// soon after `stop` says so or nobody takes anything any more; or when something was not taken within `patience`, if there
-/// is such a limit. It holds on to `place` until then.
+/// is such a limit. It takes its `turn` for each answer, and holds on to `place` until the end.
+#[expect(clippy::too_many_arguments, reason = "it is all that an operation has")]
 pub(super) fn start<T: Copy + Send + Sync + 'static>(
     endpoint: Arc<Endpoint>,
     prepared: Result<Prepared, ServerError>,
@@ -50,12 +51,13 @@ pub(super) fn start<T: Copy + Send + Sync + 'static>(
     out: mpsc::Sender<(T, Frame)>,
     mut stop: Stop,
     patience: Option<Duration>,
+    turn: Turn,
     place: Option<OwnedSemaphorePermit>,
 ) {
     let operation = async move {
         let mut end = endpoint.stop.clone();
         let (ending, ended) = watch::channel(false);
-        let mut running = std::pin::pin!(run(&endpoint, prepared, tag, &out, ended, patience));
+        let mut running = std::pin::pin!(run(&endpoint, prepared, tag, &out, ended, patience, turn));
         let server_stops = async {
             match &mut end {
                 Some(end) => stopped(end).await,
@@ -84,8 +86,9 @@ async fn run<T: Copy + Send + Sync>(
     prepared: Result<Prepared, ServerError>,
     tag: T,
     out: &mpsc::Sender<(T, Frame)>,
-    ended: Stop,
+    mut ended: Stop,
     patience: Option<Duration>,
+    turn: Turn,
 ) {
     // Whether the client has taken it.
     let send = |frame| async move {
@@ -98,7 +101,7 @@ async fn run<T: Copy + Send + Sync>(
         Err(error) => Frame::Refused(vec![error]),
         Ok(prepared) if prepared.kind == OperationType::Subscription => {
             let reads = prepared.reads;
-            let mut answers = endpoint.schema.execute_stream(prepared.request.data(ended));
+            let mut answers = endpoint.schema.execute_stream(prepared.request.data(ended).data(turn.clone()));
             loop {
                 let Some(answer) = answers.next().await else { break Frame::Complete };
                 let answer = match refusal(answer) {
@@ -108,17 +111,24 @@ async fn run<T: Copy + Send + Sync>(
                 if !send(next(&body(*answer, &reads))).await {
                     return;
                 }
+                turn.give_back();
             }
         }
-        Ok(prepared) => match endpoint.execute(prepared).await {
-            Outcome::Refused(errors) => Frame::Refused(errors),
-            Outcome::Answered(answer, reads) => {
-                if !send(next(&body(*answer, &reads))).await {
-                    return;
-                }
-                Frame::Complete
+        Ok(prepared) => {
+            tokio::select! {
+                () = stopped(&mut ended) => return,
+                () = turn.take() => {}
             }
-        },
+            match endpoint.execute(prepared).await {
+                Outcome::Refused(errors) => Frame::Refused(errors),
+                Outcome::Answered(answer, reads) => {
+                    if !send(next(&body(*answer, &reads))).await {
+                        return;
+                    }
+                    Frame::Complete
+                }
+            }
+        }
     };
     send(last).await;
 }

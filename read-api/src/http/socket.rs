@@ -13,7 +13,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::live::{self, Frame};
@@ -21,9 +21,12 @@ use super::problem::Problem;
 use super::request::{NO_DEMAND, Request};
 use super::{Endpoint, LARGEST_BODY};
 use crate::error::{Code, request_error};
-use crate::feed::stopped;
+use crate::feed::{Turn, stopped};
 
 const PROTOCOL: &str = "graphql-transport-ws";
+
+/// How many answers are made for one connection at a time. A slow query holds up none but itself, unless there are so many.
+const TURNS: usize = 4;
 
 /// How long a client may take for the farewell.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -77,6 +80,7 @@ struct Connection {
     operations: HashMap<String, (Serial, watch::Sender<bool>)>,
     ids: HashMap<Serial, String>,
     next: Serial,
+    turns: Arc<Semaphore>,
     out: mpsc::Sender<(Serial, Frame)>,
     frames: mpsc::Receiver<(Serial, Frame)>,
     place: OwnedSemaphorePermit,
@@ -102,8 +106,8 @@ impl Connection {
     ) -> Self {
         // What is ready waits with its operation, so that a client that does not read is not written for.
         let (out, frames) = mpsc::channel(1);
-        let (operations, ids) = (HashMap::new(), HashMap::new());
-        Self { endpoint, caller, gate, socket, initialised: false, operations, ids, next: 0, out, frames, place }
+        let (operations, ids, turns) = (HashMap::new(), HashMap::new(), Arc::new(Semaphore::new(TURNS)));
+        Self { endpoint, caller, gate, socket, initialised: false, operations, ids, next: 0, turns, out, frames, place }
     }
 
     /// Serves until either side has enough.
@@ -228,8 +232,9 @@ impl Connection {
         self.operations.insert(id.clone(), (serial, stop));
         self.ids.insert(serial, id);
         let prepared = self.endpoint.prepare(request, NO_DEMAND, self.caller.clone());
+        let turn = Turn::new(self.turns.clone());
         // How long the client may leave things unread is a matter of the connection, which its operations share.
-        live::start(self.endpoint.clone(), prepared, serial, self.out.clone(), stopped, None, None);
+        live::start(self.endpoint.clone(), prepared, serial, self.out.clone(), stopped, None, turn, None);
         Ok(())
     }
 

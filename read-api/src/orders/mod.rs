@@ -17,6 +17,7 @@ use crate::customers::{self, Customer};
 use crate::error::Failure;
 use crate::money::Money;
 use crate::node::NodeId;
+pub(crate) use crate::orders::payment::PaymentStatus;
 use crate::orders::payment::{Payment, PaymentColumns};
 use crate::orders::shipment::{Shipment, ShipmentColumns};
 use crate::orders::timeline::TimelineEntry;

@@ -45,6 +45,20 @@ pub(crate) enum PaymentStatus {
     Voided,
 }
 
+impl PaymentStatus {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Authorised => "authorised",
+            Self::Declined => "declined",
+            Self::Capturing => "capturing",
+            Self::Captured => "captured",
+            Self::Voiding => "voiding",
+            Self::Voided => "voided",
+        }
+    }
+}
+
 /// The columns of an order that are about its payment: all null while there is none.
 #[derive(Debug, Clone, FromRow)]
 pub(crate) struct PaymentColumns {

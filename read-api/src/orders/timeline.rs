@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_graphql::{Context, Enum, SimpleObject};
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{FromRow, PgPool};
 
 use crate::batch::grouped;
 use crate::error::Failure;
@@ -13,7 +13,7 @@ use crate::own_writes::{ReadModel, Reads};
 use crate::scalars::{DateTime, Uuid};
 
 /// Something that happened to an order.
-#[derive(Debug, Clone, SimpleObject)]
+#[derive(Debug, Clone, FromRow, SimpleObject)]
 pub(crate) struct TimelineEntry {
     /// When it was put on record.
     at: DateTime,
@@ -21,6 +21,14 @@ pub(crate) struct TimelineEntry {
     what: TimelineEvent,
     /// What else there is to say: the reason, the amount, the carrier with its number, or what was waited for.
     detail: Option<String>,
+    // For the shop's own people: who did it is nobody else's business.
+    /// Who did it: whom the token of the request names, or what the shop did by itself, such as "process checkout"; null
+    /// where nobody said. For the shop's own people.
+    actor: Option<String>,
+    /// What it has in common with everything that the same request set in motion; null if that is not known.
+    correlation_id: Option<Uuid>,
+    /// The id of the command or event that led to it; null if that is not known.
+    causation_id: Option<Uuid>,
 }
 
 /// What can happen to an order, its payment, its shipment and its checkout.
@@ -86,21 +94,26 @@ pub(crate) enum TimelineEvent {
 /// The timelines of these orders.
 pub(super) async fn load(ctx: &Context<'_>, orders: &[Uuid]) -> Result<HashMap<Uuid, Vec<TimelineEntry>>, Failure> {
     let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Orders]).await?;
-    let sql = "select order_id, at, what, detail from read.order_timeline \
+    let sql = "select order_id, at, what, detail, actor, correlation_id, causation_id from read.order_timeline \
                where order_id = any($1) order by order_id, entry_no";
     Ok(entries(sqlx::query_as(sql).bind(orders).fetch_all(pool).await?))
 }
 
 /// The timeline of an order as a fold of the past has it.
 pub(super) async fn of_the_past(pool: &PgPool, rows: &Value) -> Result<HashMap<Uuid, Vec<TimelineEntry>>, Failure> {
-    let sql = "select order_id, at, what, detail from jsonb_populate_recordset(null::read.order_timeline, $1) \
-               order by entry_no";
+    let sql = "select order_id, at, what, detail, actor, correlation_id, causation_id \
+               from jsonb_populate_recordset(null::read.order_timeline, $1) order by entry_no";
     Ok(entries(sqlx::query_as(sql).bind(rows).fetch_all(pool).await?))
 }
 
-/// An entry as its table has it: the order, the time, what happened, and what else there is to say.
-type Row = (Uuid, DateTime, TimelineEvent, Option<String>);
+/// An entry as its table has it: the order, and what is shown.
+#[derive(FromRow)]
+struct Row {
+    order_id: Uuid,
+    #[sqlx(flatten)]
+    entry: TimelineEntry,
+}
 
 fn entries(rows: Vec<Row>) -> HashMap<Uuid, Vec<TimelineEntry>> {
-    grouped(rows.into_iter().map(|(order, at, what, detail)| (order, TimelineEntry { at, what, detail })))
+    grouped(rows.into_iter().map(|Row { order_id, entry }| (order_id, entry)))
 }

@@ -159,6 +159,15 @@ async fn checkouts_are_filtered() {
     check("{ state: [RUNNING, COMPLETED], step: [DONE] }", &|row| row["state"] != "PARKED" && row["step"] == "DONE")
         .await;
     check("{ olderThanSeconds: 3600 }", &|row| row["state"] != "PARKED").await;
+    shop.sql("update read.checkouts set problem = 'the gateway is away' where state = 'running' and step = 'paying'")
+        .await;
+    let check = async |filter: &str, expected: &dyn Fn(&Value) -> bool| {
+        let fields = "orderId state step startedAt problem inTrouble";
+        self::check(&shop, "checkouts", fields, filter, expected).await
+    };
+    let is_in_trouble = |row: &Value| row["state"] == "PARKED" || !row["problem"].is_null();
+    check("{ inTrouble: true }", &|row| is_in_trouble(row) && row["inTrouble"] == true).await;
+    check("{ inTrouble: false }", &|row| !is_in_trouble(row) && row["inTrouble"] == false).await;
     check("{ startedAt: { to: \"2011-01-01T01:00:00Z\" } }", &|row| *started_at(row) < *"2011-01-01T01").await;
     assert_eq!(rows(&shop, "checkouts", "orderId", "first: 200, filter: { olderThanSeconds: 30 }").await.len(), 61);
     for seconds in [i32::MIN, i32::MAX] {
@@ -184,6 +193,32 @@ async fn the_ledger_is_filtered() {
     .await;
     check("{ account: [HOLDS], at: { to: \"2011-01-01T02:00:00Z\" }, currency: \"GBP\" }", &|row| {
         row["account"] == "HOLDS" && *at(row) < *"2011-01-01T02" && row["amount"]["currency"] == "GBP"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn payments_are_filtered() {
+    let shop = large_shop().await;
+    let fields =
+        "paymentId status inTrouble captureFailure amount { currency } requestedAt changedAt refunds { status }";
+    let check = async |filter: &str, expected: &dyn Fn(&Value) -> bool| {
+        check(&shop, "payments", fields, filter, expected).await
+    };
+    let failed = |row: &Value| row["refunds"].as_array().unwrap().iter().any(|refund| refund["status"] == "FAILED");
+    let in_trouble = |row: &Value| !row["captureFailure"].is_null() || failed(row);
+    check("{ status: [REQUESTED, CAPTURED] }", &|row| row["status"] == "REQUESTED" || row["status"] == "CAPTURED")
+        .await;
+    check("{ inTrouble: true }", &|row| in_trouble(row) && row["inTrouble"] == true).await;
+    check("{ inTrouble: false }", &|row| !in_trouble(row) && row["inTrouble"] == false).await;
+    check("{ currency: \"EUR\" }", &|row| row["amount"]["currency"] == "EUR").await;
+    check("{ requestedAt: { from: \"2011-01-01T01:00:00Z\" } }", &|row| {
+        row["requestedAt"].as_str().unwrap() >= "2011-01-01T01"
+    })
+    .await;
+    // What was answered waits for nothing; what was asked just now does not wait for long.
+    check("{ unansweredForSeconds: 60 }", &|row| {
+        row["status"] == "REQUESTED" && row["changedAt"].as_str() < Some("2012")
     })
     .await;
 }

@@ -19,13 +19,14 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub(crate) const READ_MODELS: [(&str, &[&str]); 8] = [
+pub(crate) const READ_MODELS: [(&str, &[&str]); 9] = [
     ("orders", &["orders", "order_lines", "order_timeline"]),
     ("products", &["products"]),
+    ("stock_movements", &["stock_movements"]),
     ("customers", &["customers", "customer_spend"]),
     ("sales_daily", &["sales_daily"]),
     ("product_sales", &["product_sales"]),
-    ("payments_ledger", &["ledger_entries", "payments"]),
+    ("payments_ledger", &["ledger_entries", "payments", "payment_refunds"]),
     ("checkouts", &["checkouts"]),
     ("low_stock", &["low_stock"]),
 ];

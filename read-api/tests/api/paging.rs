@@ -43,6 +43,19 @@ pub(crate) async fn large_shop() -> Shop {
                    (array['GBP', 'EUR'])[1 + n % 2], 100 * (n % 7) - 300,
                    timestamptz '2011-01-01' + (n % 3) * interval '1 hour'
             from generate_series(1, 61) n;
+         insert into read.payments (payment_id, status, currency, amount_minor, authorised_minor, held_minor, captured_minor,
+                refunded_minor, pending_refund_minor, capture_failure, requested_at, changed_at, revision, movements)
+            select {order}, (array['requested', 'authorised', 'captured'])[1 + n % 3], (array['GBP', 'EUR'])[1 + n % 2],
+                   100, 0, 0, 0, 0, 0, case when n % 7 = 1 then 'no' end,
+                   timestamptz '2011-01-01' + (n % 3) * interval '1 hour',
+                   case when n % 2 = 0 then timestamptz '2011-01-02' else now() end, 0, 0
+            from generate_series(1, 61) n;
+         insert into read.payment_refunds
+            select {order}, refund, (array['refunded', 'failed'])[refund], 10, null, null, now(), now()
+            from generate_series(1, 61, 5) n, generate_series(1, 1 + n % 2) refund;
+         insert into read.stock_movements
+            select 'SKU' || n, movement, now(), 'received', 1, movement, movement
+            from generate_series(1, 61) n, generate_series(1, 7) movement;
          insert into read.low_stock
             select 'SKU' || n, n % 6, n % 6 + 1, timestamptz '2011-01-01' + (n % 5) * interval '1 hour', now()
             from generate_series(1, 61) n;"
@@ -58,7 +71,7 @@ struct ListOf {
     orders: &'static [&'static str],
 }
 
-const LISTS: [ListOf; 6] = [
+const LISTS: [ListOf; 7] = [
     ListOf { field: "orders", id: "id", orders: &["PLACED_AT_ASC", "PLACED_AT_DESC", "TOTAL_ASC", "TOTAL_DESC"] },
     ListOf {
         field: "products",
@@ -84,6 +97,7 @@ const LISTS: [ListOf; 6] = [
         id: "orderId",
         orders: &["STARTED_AT_ASC", "STARTED_AT_DESC", "CHANGED_AT_ASC", "CHANGED_AT_DESC"],
     },
+    ListOf { field: "payments", id: "paymentId", orders: &["REQUESTED_AT_ASC", "REQUESTED_AT_DESC"] },
     ListOf { field: "ledger", id: "id", orders: &["AT_ASC", "AT_DESC"] },
     ListOf {
         field: "lowStock",

@@ -33,11 +33,16 @@ pub(crate) async fn small_shop() -> Shop {
             ('{o2}', null, 'recorded', null, '2010-12-02T09:00:00Z', null, 'France', 'JPY', 1250, 2, 5000000003,
              '2010-12-02T09:00:00Z', 0, 0);
          insert into read.order_timeline values
-            ('{o1}', 2, '2010-12-01T12:00:00Z', 'shipment_dispatched', 'Royal Mail RM1'),
-            ('{o1}', 1, '2010-12-01T08:26:00Z', 'order_placed', null),
-            ('{o1}', 3, '2010-12-02T00:00:00Z', 'order_completed', null),
-            ('{o3}', 1, '2011-01-05T09:00:00Z', 'order_placed', null),
-            ('{o3}', 2, '2011-01-05T09:00:00Z', 'checkout_timed_out', 'payment');
+            ('{o1}', 2, '2010-12-01T12:00:00Z', 'shipment_dispatched', 'Royal Mail RM1', 'bob', '{o2}', '{o3}'),
+            ('{o1}', 1, '2010-12-01T08:26:00Z', 'order_placed', null, null, null, null),
+            ('{o1}', 3, '2010-12-02T00:00:00Z', 'order_completed', null, null, null, null),
+            ('{o3}', 1, '2011-01-05T09:00:00Z', 'order_placed', null, null, null, null),
+            ('{o3}', 2, '2011-01-05T09:00:00Z', 'checkout_timed_out', 'payment', null, null, null);
+         insert into read.stock_movements values
+            ('A1', 1, '2010-12-01T08:00:00Z', 'received', 12, 12, 12, null, null, 'bob', '{o1}', '{o2}'),
+            ('A1', 2, '2010-12-01T09:00:00Z', 'reserved', 3, 12, 9, '{o1}', null, 'process checkout', '{o1}', '{o3}'),
+            ('A1', 3, '2010-12-01T10:00:00Z', 'adjusted', -2, 10, 7, null, 'broken', null, null, null),
+            ('Z9', 1, '2010-12-01T08:00:00Z', 'received', 5000000000, 5000000000, 5000000000, null, null, null, null, null);
          insert into read.checkouts
             (order_id, state, step, reason, order_status, taken_minor, started_at, changed_at, ended_at) values
             ('{o1}', 'completed', 'done', null, 'completed', 2500, '2010-12-01T08:26:00Z', '2010-12-02T00:00:00Z',
@@ -62,9 +67,10 @@ pub(crate) async fn small_shop() -> Shop {
             ('2010-12-31', 'France', 'GBP', 1, 2, 5000000000, 200), ('2011-01-01', 'EIRE', 'GBP', 1, 1, 1, 50),
             ('2011-01-02', 'EIRE', 'GBP', 0, 0, 0, 0), ('2010-12-01', 'Japan', 'JPY', 1, 1, 1, 1250);
          insert into read.product_sales values
-            ('A1', 'GBP', '2010-12-01', 2, 4, 5000), ('B2', 'GBP', '2010-12-01', 1, 10, 4000),
-            ('B2', 'GBP', '2010-12-02', 1, 10, 1000), ('AA', 'GBP', '2010-12-02', 1, 20, 5000),
-            ('NO', 'GBP', '2010-12-02', 0, 0, 0), ('A1', 'EUR', '2010-12-01', 1, 99, 99);",
+            ('A1', 'GBP', '2010-12-01', 1, 3, 4000, 'United Kingdom'), ('A1', 'GBP', '2010-12-01', 1, 1, 1000, 'France'),
+            ('B2', 'GBP', '2010-12-01', 1, 10, 4000, 'France'), ('B2', 'GBP', '2010-12-02', 1, 10, 1000, 'EIRE'),
+            ('AA', 'GBP', '2010-12-02', 1, 20, 5000, 'EIRE'), ('NO', 'GBP', '2010-12-02', 0, 0, 0, 'EIRE'),
+            ('A1', 'EUR', '2010-12-01', 1, 99, 99, 'France');",
         ada = id(101),
         bob = id(102),
         stranger = id(103),
@@ -149,6 +155,13 @@ async fn an_order_with_its_payment_shipment_timeline_and_checkout() {
             ],
             "checkout": { "orderId": id(1), "state": "COMPLETED", "step": "DONE", "reason": null },
         })
+    );
+    // Who and what led to each entry.
+    let query = format!("{{ order(id: \"{}\") {{ timeline {{ actor correlationId causationId }} }} }}", id(1));
+    let nobody = json!({ "actor": null, "correlationId": null, "causationId": null });
+    assert_eq!(
+        shop.data(&query).await["order"]["timeline"],
+        json!([nobody, { "actor": "bob", "correlationId": id(2), "causationId": id(3) }, nobody])
     );
     // What was only recorded here was paid, sent and done elsewhere.
     assert_eq!(order(2).await, json!({ "payment": null, "shipment": null, "timeline": [], "checkout": null }));
@@ -406,6 +419,160 @@ async fn sales_by_day_month_and_country() {
     assert_eq!(sales("COUNTRY").await, named(&countries));
 }
 
+/// The sales by these dimensions, as key, other key, orders, units and revenue.
+async fn sales_by(shop: &Shop, arguments: &str) -> Vec<serde_json::Value> {
+    let query = format!(
+        "{{ salesBy(currency: \"GBP\", {arguments}) {{ key andKey orders units revenue {{ minor }} cursor }} }}"
+    );
+    shop.data(&query).await["salesBy"].as_array().unwrap().clone()
+}
+
+fn told(rows: &[serde_json::Value]) -> Vec<serde_json::Value> {
+    let told = |row: &serde_json::Value| {
+        json!([row["key"], row["andKey"], row["orders"], row["units"], row["revenue"]["minor"]])
+    };
+    rows.iter().map(told).collect()
+}
+
+#[tokio::test]
+async fn sales_by_any_two_dimensions() {
+    let shop = small_shop().await;
+    let by = async |arguments: &str| told(&sales_by(&shop, arguments).await);
+    // The first day of 2011 is a Saturday: its week is the last one of 2010.
+    assert_eq!(
+        by("dimension: WEEK").await,
+        [json!(["2010-W48", null, 3, 5, 5100]), json!(["2010-W52", null, 2, 5_000_000_001_i64, 250])]
+    );
+    assert_eq!(
+        by("dimension: MONTH, and: COUNTRY").await,
+        [
+            json!(["2010-12", "France", 2, 5_000_000_001_i64, 300]),
+            json!(["2010-12", "United Kingdom", 2, 4, 5000]),
+            json!(["2011-01", "EIRE", 1, 1, 50]),
+        ]
+    );
+    assert_eq!(by("dimension: COUNTRY, and: DAY, from: \"2010-12-02\"").await.len(), 2);
+    assert_eq!(
+        by("dimension: PRODUCT").await,
+        [json!(["A1", null, 2, 4, 5000]), json!(["AA", null, 1, 20, 5000]), json!(["B2", null, 2, 20, 5000])]
+    );
+    assert_eq!(
+        by("dimension: COUNTRY, and: PRODUCT").await,
+        [
+            json!(["EIRE", "AA", 1, 20, 5000]),
+            json!(["EIRE", "B2", 1, 10, 1000]),
+            json!(["France", "A1", 1, 1, 1000]),
+            json!(["France", "B2", 1, 10, 4000]),
+            json!(["United Kingdom", "A1", 1, 3, 4000]),
+        ]
+    );
+    assert_eq!(
+        by("dimension: PRODUCT, and: WEEK, to: \"2010-12-02\"").await,
+        [json!(["A1", "2010-W48", 2, 4, 5000]), json!(["B2", "2010-W48", 1, 10, 4000])]
+    );
+    for wrong in ["dimension: DAY, and: DAY", "dimension: DAY, first: -1", "dimension: DAY, first: 5001"] {
+        let reply = shop.ask(&format!("{{ salesBy(currency: \"GBP\", {wrong}) {{ key }} }}")).await;
+        assert_eq!(reply.codes(), ["BAD_USER_INPUT"], "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn sales_are_paged_by_their_keys() {
+    let shop = small_shop().await;
+    for dimensions in ["dimension: COUNTRY, and: PRODUCT", "dimension: MONTH, and: COUNTRY", "dimension: PRODUCT"] {
+        let all = sales_by(&shop, dimensions).await;
+        assert!(all.len() > 2);
+        let (mut paged, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = sales_by(&shop, &format!("{dimensions}, first: 2 {after}")).await;
+            let Some(last) = page.last() else { break };
+            after = format!(", after: {}", last["cursor"]);
+            assert!(page.len() <= 2);
+            paged.extend(page);
+        }
+        assert_eq!(paged, all, "{dimensions}");
+        assert_eq!(sales_by(&shop, &format!("{dimensions}, first: 0")).await, [json!(null); 0]);
+        // A cursor is of its query.
+        let other = format!("{{ salesBy(currency: \"EUR\", {dimensions} {after}) {{ key }} }}");
+        assert_eq!(shop.ask(&other).await.codes(), ["BAD_CURSOR"]);
+    }
+}
+
+#[tokio::test]
+async fn more_sales_than_are_answered_at_once_have_to_be_paged() {
+    let shop = small_shop().await;
+    shop.sql(
+        "insert into read.sales_daily select date '1900-01-01' + n, 'Norway', 'GBP', 1, 1, 1, 1 from generate_series(1, 5000) n",
+    )
+    .await;
+    let reply = shop.ask("{ salesBy(currency: \"GBP\", dimension: DAY) { key } }").await;
+    assert_eq!(reply.codes(), ["BAD_USER_INPUT"]);
+    assert!(reply.text.contains("more than 5000 rows"), "{}", reply.text);
+    let first = shop.data("{ salesBy(currency: \"GBP\", dimension: DAY, first: 5000) { key } }").await;
+    assert_eq!(first["salesBy"].as_array().unwrap().len(), 5000);
+    assert_eq!(
+        shop.data("{ salesBy(currency: \"GBP\", dimension: DAY, to: \"1913-09-11\") { key } }").await["salesBy"]
+            .as_array()
+            .unwrap()
+            .len(),
+        5000
+    );
+}
+
+#[tokio::test]
+async fn what_moved_a_stock_is_told_the_last_first() {
+    let shop = small_shop().await;
+    let data = shop
+        .data(
+            "{ product(sku: \"A1\") { stock { onHand reserved available threshold low movements { totalCount nodes {
+                 id movementNo at what quantity onHand available orderId reason actor correlationId causationId } } } } }",
+        )
+        .await;
+    assert_eq!(
+        data["product"]["stock"],
+        json!({ "onHand": 10, "reserved": 3, "available": 7, "threshold": 7, "low": true, "movements": {
+            "totalCount": 3, "nodes": [
+                { "id": "A1/3", "movementNo": 3, "at": "2010-12-01T10:00:00Z", "what": "ADJUSTED", "quantity": -2,
+                  "onHand": 10, "available": 7, "orderId": null, "reason": "broken", "actor": null,
+                  "correlationId": null, "causationId": null },
+                { "id": "A1/2", "movementNo": 2, "at": "2010-12-01T09:00:00Z", "what": "RESERVED", "quantity": 3,
+                  "onHand": 12, "available": 9, "orderId": id(1), "reason": null, "actor": "process checkout",
+                  "correlationId": id(1), "causationId": id(3) },
+                { "id": "A1/1", "movementNo": 1, "at": "2010-12-01T08:00:00Z", "what": "RECEIVED", "quantity": 12,
+                  "onHand": 12, "available": 12, "orderId": null, "reason": null, "actor": "bob",
+                  "correlationId": id(1), "causationId": id(2) },
+            ] } })
+    );
+    // Page by page, forwards and backwards, from each end.
+    let page = async |arguments: &str| {
+        let query = format!(
+            "{{ product(sku: \"A1\") {{ stock {{ movements({arguments}) {{ nodes {{ movementNo }}
+                 pageInfo {{ hasNextPage hasPreviousPage endCursor startCursor }} }} }} }} }}"
+        );
+        shop.data(&query).await["product"]["stock"]["movements"].clone()
+    };
+    let numbers = |page: &serde_json::Value| {
+        let numbers = page["nodes"].as_array().unwrap().iter().map(|node| node["movementNo"].as_i64().unwrap());
+        numbers.collect::<Vec<_>>()
+    };
+    let first = page("orderBy: NUMBER_ASC, first: 2").await;
+    assert_eq!((numbers(&first), &first["pageInfo"]["hasNextPage"]), (vec![1, 2], &json!(true)));
+    let next = page(&format!("orderBy: NUMBER_ASC, first: 2, after: {}", first["pageInfo"]["endCursor"])).await;
+    assert_eq!((numbers(&next), &next["pageInfo"]["hasNextPage"]), (vec![3], &json!(false)));
+    let last = page("last: 1").await;
+    assert_eq!((numbers(&last), &last["pageInfo"]["hasPreviousPage"]), (vec![1], &json!(true)));
+    let before = page(&format!("last: 5, before: {}", last["pageInfo"]["startCursor"])).await;
+    assert_eq!(numbers(&before), [3, 2]);
+    // A cursor is of one article.
+    let other = format!(
+        "{{ product(sku: \"Z9\") {{ stock {{ movements(after: {}) {{ totalCount }} }} }} }}",
+        last["pageInfo"]["startCursor"]
+    );
+    assert_eq!(shop.ask(&other).await.codes(), ["BAD_CURSOR"]);
+    let none = "{ product(sku: \"B2\") { stock { movements { totalCount nodes { id } } } } }";
+    assert_eq!(shop.data(none).await["product"]["stock"]["movements"], json!({ "totalCount": 0, "nodes": [] }));
+}
+
 #[tokio::test]
 async fn the_top_products_with_ties_by_sku() {
     let shop = small_shop().await;
@@ -446,7 +613,7 @@ async fn projections_tell_how_far_they_are_behind() {
     let query = "{ projections { name version position headPosition lagEvents lagSeconds state } }";
     // The log is empty: nothing is behind.
     let data = shop.data(query).await;
-    assert_eq!(data["projections"].as_array().unwrap().len(), 8);
+    assert_eq!(data["projections"].as_array().unwrap().len(), 9);
     assert_eq!(
         data["projections"][1],
         json!({ "name": "customers", "version": 1, "position": null, "headPosition": null, "lagEvents": 0,
@@ -481,6 +648,7 @@ async fn projections_tell_how_far_they_are_behind() {
             json!(["product_sales", 1, null, 50, true, "LIVE"]),
             json!(["products", 1, null, 50, true, "STOPPED"]),
             json!(["sales_daily", 1, null, 50, true, "LIVE"]),
+            json!(["stock_movements", 1, null, 50, true, "LIVE"]),
         ]
     );
     assert_eq!(projections[0]["headPosition"], "50/50");

@@ -73,6 +73,10 @@ async fn what_surrounds_a_page_of_orders_costs_one_statement_each() {
     let query = "{ checkouts(first: 100) { nodes { state order { status timeline { what } } } } }";
     let ran = statements(&shop, query).await;
     assert_eq!(ran.len(), 4, "{ran:#?}");
+    // The checkpoints, the payments, their refunds, their orders.
+    let query = "{ payments(first: 100) { nodes { status refunds { status } order { reference } } } }";
+    let ran = statements(&shop, query).await;
+    assert_eq!(ran.len(), 4, "{ran:#?}");
     // The checkpoints, the low stocks, their products.
     let ran = statements(&shop, "{ lowStock(first: 100) { nodes { sku product { name } } } }").await;
     assert_eq!(ran.len(), 3, "{ran:#?}");
@@ -85,6 +89,16 @@ async fn the_orders_of_a_page_of_customers_cost_one_statement() {
     let query = "{ customers(first: 50) { nodes { id orders(first: 3) { totalCount nodes { id lines { sku } } } } } }";
     let ran = statements(&shop, query).await;
     assert_eq!(ran.len(), 5, "{ran:#?}");
+}
+
+#[tokio::test]
+async fn the_movements_of_a_page_of_products_cost_one_statement() {
+    let shop = large_shop().await;
+    // The checkpoints, the products, their movements, the movements' counts.
+    let query =
+        "{ products(first: 100) { nodes { sku stock { onHand movements(first: 5) { totalCount nodes { what } } } } } }";
+    let ran = statements(&shop, query).await;
+    assert_eq!(ran.len(), 4, "{ran:#?}");
 }
 
 #[tokio::test]

@@ -8,18 +8,7 @@ use uuid::Uuid;
 
 use super::in_bulk::place_all;
 use super::{assert_consistent, order, orders, place, receive, state, until_at_rest};
-use crate::support::{Database, Server, soak, until_so};
-
-/// Numbers that look random and are the same every time: Knuth's MMIX generator.
-struct Dice(u64);
-
-impl Dice {
-    /// A number below `sides`.
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
+use crate::support::{Database, Dice, Server, soak, until_so};
 
 /// A card for an order: three in ten are faulty, in every way.
 fn card(dice: &mut Dice) -> &'static str {

@@ -4,9 +4,12 @@
 mod attacks;
 mod documents;
 mod frontends;
+mod load;
+mod own_writes;
 mod permissions;
 mod repairs;
 mod sockets;
+mod sums;
 
 use std::process::Stdio;
 use std::time::Duration;

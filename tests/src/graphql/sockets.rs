@@ -32,12 +32,26 @@ impl Socket {
         }
     }
 
-    async fn say(&mut self, message: Value) {
+    /// A client that may do everything and has introduced itself.
+    pub(super) async fn open(server: &Server) -> Self {
+        let token = format!("Bearer {}", token("tests", Scopes::ALL, None));
+        let mut socket = Self::connect(server, Some(&token)).await.unwrap_or_else(|status| panic!("{status}"));
+        assert_eq!(socket.introduce(Value::Null).await, Ok(json!({ "type": "connection_ack" })));
+        socket
+    }
+
+    /// Begins to follow something.
+    pub(super) async fn follow(&mut self, id: &str, query: &str, variables: Value) {
+        let payload = json!({ "query": query, "variables": variables });
+        self.say(json!({ "id": id, "type": "subscribe", "payload": payload })).await;
+    }
+
+    pub(super) async fn say(&mut self, message: Value) {
         self.0.send(Message::Text(message.to_string().into())).await.unwrap();
     }
 
     /// The next message, or the code with which the server closes.
-    async fn hear(&mut self) -> Result<Value, u16> {
+    pub(super) async fn hear(&mut self) -> Result<Value, u16> {
         loop {
             let message = tokio::time::timeout(Duration::from_secs(60), self.0.next()).await.expect("nothing is said");
             match message.expect("it is cut off without a word").unwrap() {
@@ -46,6 +60,12 @@ impl Socket {
                 _ => {}
             }
         }
+    }
+
+    /// Whether there is another message: `false` once the connection has ended, however it did.
+    pub(super) async fn hears(&mut self) -> bool {
+        let message = tokio::time::timeout(Duration::from_secs(60), self.0.next()).await.expect("nothing is said");
+        matches!(message, Some(Ok(message)) if !message.is_close())
     }
 
     /// What comes of an introduction.

@@ -17,6 +17,7 @@ use crate::products::Products;
 use crate::rows::Tables as _;
 use crate::sales_daily::SalesDaily;
 use crate::shop_event;
+use crate::stock_movements::StockMovements;
 
 macro_rules! one_bad_event {
     ($($test:ident: $model:ty,)*) => {
@@ -37,6 +38,7 @@ macro_rules! one_bad_event {
 one_bad_event! {
     a_bad_event_of_an_order: Orders,
     a_bad_event_of_a_product: Products,
+    a_bad_event_among_the_movements_of_a_stock: StockMovements,
     a_bad_event_of_a_customer: Customers,
     a_bad_event_among_the_sales_of_a_day: SalesDaily,
     a_bad_event_among_the_sales_of_a_product: ProductSales,
