@@ -54,7 +54,16 @@ const ALSO_FOR_CUSTOMERS: [&str; 15] = [
     "OrdersChanged.asOf",
 ];
 /// What of their things is not for customers.
-const NOT_FOR_CUSTOMERS: [&str; 2] = ["TimelineEntry.detail", "Checkout.reason"];
+const NOT_FOR_CUSTOMERS: [&str; 8] = [
+    "TimelineEntry.detail",
+    "TimelineEntry.actor",
+    "TimelineEntry.correlationId",
+    "TimelineEntry.causationId",
+    "Checkout.reason",
+    "Checkout.problem",
+    "Checkout.parkedReason",
+    "Checkout.undoReason",
+];
 
 fn is_for_everybody(of: &str, field: &str) -> bool {
     VALUES.contains(&of) || FOR_EVERYBODY.contains(&&*format!("{of}.{field}"))
