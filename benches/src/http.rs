@@ -100,6 +100,11 @@ pub(crate) async fn post(
         *server::TOKEN,
         body.len()
     );
+    exchange(stream, buffer, &request).await
+}
+
+/// Sends a request, and reads the answer. Returns where its body begins in the buffer.
+pub(crate) async fn exchange(stream: &mut TcpStream, buffer: &mut Vec<u8>, request: &str) -> anyhow::Result<usize> {
     stream.write_all(request.as_bytes()).await?;
     answer(stream, buffer).await
 }
