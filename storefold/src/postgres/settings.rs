@@ -62,7 +62,7 @@ impl Basis<'_> {
 
     fn for_a_shop(&self) -> Vec<(&'static str, String)> {
         vec![
-            // A process opens about 60 at most, and an import may run beside a server.
+            // A process opens about 70 at most, and an import may run beside a server.
             ("max_connections", "200".to_owned()),
             ("shared_buffers", format!("{}MB", shared_buffers(self.memory) / MEGABYTE)),
             ("fsync", "on".to_owned()),

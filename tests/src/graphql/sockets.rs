@@ -14,6 +14,9 @@ use uuid::Uuid;
 use super::{Events, list_and_receive};
 use crate::support::{Database, Server, client, token, token_for};
 
+/// A connection that both ends hold, in `/proc/net/tcp`.
+const ESTABLISHED: &str = "01";
+
 pub(super) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
@@ -38,6 +41,19 @@ impl Socket {
         let mut socket = Self::connect(server, Some(&token)).await.unwrap_or_else(|status| panic!("{status}"));
         assert_eq!(socket.introduce(Value::Null).await, Ok(json!({ "type": "connection_ack" })));
         socket
+    }
+
+    /// Whether the server still holds its end of the connection, as the kernel knows; see proc(5). What was sent and not read
+    /// would hide from its client that it does not.
+    pub(super) fn is_held(&self) -> bool {
+        let MaybeTlsStream::Plain(stream) = self.0.get_ref() else { panic!("it is not encrypted") };
+        let ends = [stream.peer_addr().unwrap(), stream.local_addr().unwrap()];
+        let [ours, theirs] = ends.map(|end| format!(":{:04X}", end.port()));
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        table.lines().skip(1).any(|line| {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            columns[1].ends_with(&ours) && columns[2].ends_with(&theirs) && columns[3] == ESTABLISHED
+        })
     }
 
     /// Begins to follow something.
