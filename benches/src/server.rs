@@ -27,6 +27,10 @@ pub(crate) static TOKEN: LazyLock<String> = LazyLock::new(|| {
     Signer::of(TOKEN_KEY).and_then(|signer| signer.token(&grant)).unwrap_or_default()
 });
 
+/// About a gigabyte of Postgres's own log.
+const SOME_LOG: &str =
+    "create table some_log as select repeat(md5(n::text), 30) as text from generate_series(1, 1000000) as n";
+
 /// A private Postgres with the settings of a shop: `fsync` and `synchronous_commit` are on.
 pub(crate) struct Postgres {
     child: Child,
@@ -51,6 +55,11 @@ impl Postgres {
             let sql = AssertSqlSafe(format!("select current_setting('{setting}')"));
             let value: String = sqlx::query_scalar(sql).fetch_one(&mut connection).await?;
             anyhow::ensure!(value == "on", "{setting} is {value}");
+        }
+        // A server that has run for a while writes over old files of its log. A new one makes each of them first, and stops for
+        // that: it would be measured who of the two stops more often.
+        for statement in [SOME_LOG, "drop table some_log", "checkpoint"] {
+            sqlx::raw_sql(statement).execute(&mut connection).await?;
         }
         // A backend's parent is the server's own process.
         let backend: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut connection).await?;

@@ -24,7 +24,7 @@ const BATCH: (usize, usize) = (500, 8_000);
 const LAZY: Duration = Duration::from_millis(50);
 /// The least time from one batch to the next at the head of the log. Under load more comes together in a batch, which costs far
 /// less than as many batches; what comes after a pause is folded at once.
-const GATHER: Duration = Duration::from_millis(6);
+const GATHER: Duration = Duration::from_millis(2);
 /// How the database is to run the statements of a projector, which only ever ask for rows by their keys: by the index, and
 /// planned once. Planning anew each time would cost more than the rest, and a plan that was made when a table was empty would
 /// go through all of it when it no longer is.
