@@ -26,8 +26,7 @@ const LAZY: Duration = Duration::from_millis(50);
 /// less than as many batches; what comes after a pause is folded at once.
 const GATHER: Duration = Duration::from_millis(2);
 /// How the database is to run the statements of a projector, which only ever ask for rows by their keys: by the index, and
-/// planned once. Planning anew each time would cost more than the rest, and a plan that was made when a table was empty would
-/// go through all of it when it no longer is.
+/// planned once. A plan that was made when a table was empty would otherwise go through all of it when it no longer is.
 const PLANS: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_hashjoin = off; \
      set enable_mergejoin = off";
 /// How long to wait after something went wrong: at first, and at most.
