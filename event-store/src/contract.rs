@@ -71,6 +71,7 @@ checks! {
     a_missing_stream_is_empty,
     positions_follow_the_order_of_appends,
     the_whole_log_reads_in_pages,
+    what_was_just_appended_is_what_the_log_has,
     a_filter_lets_through_what_it_names,
     a_reader_past_the_end_is_told,
     a_heavy_log_is_read_in_bounded_pages,
@@ -367,6 +368,27 @@ pub async fn the_whole_log_reads_in_pages(store: Store) -> Verdict {
         ensure!(found.is_sorted_by(|a, b| a.0 < b.0), "pages of {limit} are out of order");
         let ours: Vec<_> = found.iter().map(|(_, id)| *id).filter(|id| ids.contains(id)).collect();
         ensure!(ours == ids, "pages of {limit}: {} of {} events, or in another order", ours.len(), ids.len());
+    }
+    Ok(())
+}
+
+/// What a log tells of its own appends from memory is what is there: the same events, none left out, whoever else appends.
+pub async fn what_was_just_appended_is_what_the_log_has(store: Store) -> Verdict {
+    let start = store.head().await.map_err(broken)?;
+    for count in 1..8 {
+        let (new, known) = (a_stream("contract"), a_stream("contract"));
+        append(&store, &new, Expected::NoStream, events(count)).await?;
+        append(&store, &known, Expected::Any, events(1)).await?;
+        append(&store, &known, Expected::Exact(0), events(count)).await?;
+    }
+    let log = all_after(&store, start, &Filter::all()).await?;
+    let starts = std::iter::once(start).chain(log.iter().map(|event| Some(event.position)));
+    for (place, after) in starts.enumerate() {
+        for limit in [1, 5, 1_000] {
+            let told = store.just_appended(after, limit);
+            ensure!(told.len() <= limit, "{} events, though at most {limit} were asked for", told.len());
+            ensure!(log[place..].starts_with(&told), "after {after:?} it tells {told:?}, and not what is there");
+        }
     }
     Ok(())
 }

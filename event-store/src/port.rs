@@ -225,6 +225,14 @@ pub trait EventStore: Send + Sync + 'static {
     /// [`ReadError`] when the log cannot be read, or ends before `after` ([`PastTheEnd`]).
     async fn read_all(&self, after: Option<Position>, filter: &Filter, limit: usize) -> Result<AllPage, ReadError>;
 
+    /// What this process has appended right behind a position, one event after another, as far as it is still in memory: what
+    /// [`read_all`](Self::read_all) would find there, at most `limit` of it, without a way to the log. That there is nothing here
+    /// says nothing about the log.
+    fn just_appended(&self, after: Option<Position>, limit: usize) -> Vec<RecordedEvent> {
+        let _ = (after, limit);
+        Vec::new()
+    }
+
     /// The position of the newest event; `None` when there is none.
     ///
     /// # Errors

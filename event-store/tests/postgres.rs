@@ -146,3 +146,21 @@ async fn another_process_sees_what_was_appended() {
     let page = other.read_all(seen, &Filter::all(), 10).await.unwrap();
     assert_eq!((page.events.len(), page.at_head), (1, true));
 }
+
+#[tokio::test]
+async fn its_own_appends_are_known_until_somebody_elses_stand_between() {
+    let pool = a_database().await;
+    let (one, other): (Arc<dyn EventStore>, Arc<dyn EventStore>) =
+        (PostgresEventStore::open(pool.clone()).await.unwrap(), PostgresEventStore::open(pool).await.unwrap());
+    for (place, store) in [&one, &one, &other, &one, &one].into_iter().enumerate() {
+        store.append(append(&format!("own-{place}"), Expected::NoStream, Uuid::now_v7())).await.unwrap();
+    }
+    let log = one.read_all(None, &Filter::all(), 10).await.unwrap().events;
+    let after = |events: usize| events.checked_sub(1).map(|last| log[last].position);
+    assert_eq!(one.just_appended(after(0), 10), log[..2]);
+    assert_eq!(one.just_appended(after(0), 1), log[..1]);
+    assert_eq!(one.just_appended(after(2), 10), []);
+    assert_eq!(one.just_appended(after(3), 10), log[3..]);
+    assert_eq!(one.just_appended(after(5), 10), []);
+    assert_eq!(other.just_appended(after(2), 10), log[2..3]);
+}

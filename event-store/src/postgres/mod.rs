@@ -5,6 +5,7 @@
 //! shared: the sequencer writes what queued up during one sync as one batch.
 
 mod batch;
+mod recent;
 mod sequencer;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::{
     AllPage, Append, AppendError, Appended, Direction, EventStore, EventType, Filter, PastTheEnd, Position, ReadError,
     RecordedEvent, StreamName, StreamPage,
 };
+use recent::Recent;
 use sequencer::{Job, Written};
 
 /// How many appends may wait for the sequencer before an appender waits to hand its own in.
@@ -37,8 +39,34 @@ const FLOOR: Duration = Duration::from_secs(1);
 pub struct PostgresEventStore {
     pool: PgPool,
     queue: mpsc::Sender<Job>,
-    head: watch::Sender<Option<Position>>,
+    end: Arc<End>,
     poller: JoinHandle<()>,
+}
+
+/// What this process knows of the end of the log.
+struct End {
+    head: watch::Sender<Option<Position>>,
+    recent: Recent,
+}
+
+impl End {
+    /// Moves the known head forward, never back.
+    fn raise(&self, found: Option<Position>) {
+        self.head.send_if_modified(|known| {
+            let further = found > *known;
+            if further {
+                *known = found;
+            }
+            further
+        });
+    }
+
+    /// Takes in what this process has appended.
+    fn grow(&self, events: Vec<RecordedEvent>) {
+        let last = events.iter().map(|event| event.position).max();
+        self.recent.add(events);
+        self.raise(last);
+    }
 }
 
 /// The migrations of the log's schema. They keep their own book, so that they can live beside others in one database.
@@ -69,10 +97,11 @@ impl PostgresEventStore {
             tracing::warn!("synchronous_commit is off in the log's database: a crash may lose what was acknowledged");
         }
         let head = watch::Sender::new(read_head(&pool).await?);
+        let end = Arc::new(End { head, recent: Recent::default() });
         let (queue, jobs) = mpsc::channel(QUEUE);
-        tokio::spawn(sequencer::run(pool.connect_options().as_ref().clone(), jobs, head.clone()));
-        let poller = tokio::spawn(poll_head(pool.clone(), head.clone()));
-        Ok(Arc::new(Self { pool, queue, head, poller }))
+        tokio::spawn(sequencer::run(pool.connect_options().as_ref().clone(), jobs, end.clone()));
+        let poller = tokio::spawn(poll_head(pool.clone(), end.clone()));
+        Ok(Arc::new(Self { pool, queue, end, poller }))
     }
 }
 
@@ -125,7 +154,7 @@ impl EventStore for PostgresEventStore {
         // In a task of its own: who hangs up does not leave half a transaction behind.
         let written = tokio::spawn(async move { sequencer::write_in_order(options, &appends).await });
         let written = written.await.map_err(|error| AppendError::Unknown(Arc::new(error)))??;
-        raise(&self.head, written.last().map(|last| last.position));
+        self.end.raise(written.last().map(|last| last.position));
         Ok(written)
     }
 
@@ -203,12 +232,16 @@ impl EventStore for PostgresEventStore {
         read_head(&self.pool).await.map_err(unreadable)
     }
 
+    fn just_appended(&self, after: Option<Position>, limit: usize) -> Vec<RecordedEvent> {
+        self.end.recent.after(after, limit)
+    }
+
     fn events_between(&self, after: Option<Position>, to: Option<Position>) -> Option<u64> {
         u64::try_from(number(to).saturating_sub(number(after)).max(0)).ok()
     }
 
     async fn changed(&self, seen: Option<Position>) {
-        let mut head = self.head.subscribe();
+        let mut head = self.end.head.subscribe();
         // Both outcomes mean the same: look again.
         let _ = tokio::time::timeout(FLOOR, head.wait_for(|head| *head > seen)).await;
     }
@@ -225,25 +258,14 @@ async fn read_head(pool: &PgPool) -> Result<Option<Position>, sqlx::Error> {
 }
 
 /// Notices what other processes append. In this process the sequencer says it at once.
-async fn poll_head(pool: PgPool, head: watch::Sender<Option<Position>>) {
+async fn poll_head(pool: PgPool, end: Arc<End>) {
     loop {
         tokio::time::sleep(POLL).await;
         match read_head(&pool).await {
-            Ok(found) => raise(&head, found),
+            Ok(found) => end.raise(found),
             Err(error) => tracing::debug!(%error, "the head of the log could not be read; trying again"),
         }
     }
-}
-
-/// Moves the known head forward, never back.
-fn raise(head: &watch::Sender<Option<Position>>, found: Option<Position>) {
-    head.send_if_modified(|known| {
-        let further = found > *known;
-        if further {
-            *known = found;
-        }
-        further
-    });
 }
 
 /// A position as the table has it; `-1` stands before the first.

@@ -8,16 +8,17 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSeverity};
 use sqlx::{ConnectOptions, Connection as _, Row};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::batch::{self, Entry};
-use super::{position, raise};
-use crate::{Append, AppendError, Appended, Expected, NewEvent, Position, StreamName};
+use super::{End, position};
+use crate::{Append, AppendError, Appended, Expected, NewEvent, Position, RecordedEvent, StreamName};
 
 /// For how long a broken connection is mended before the waiting appends fail.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,11 +64,7 @@ const LANES: usize = 2;
 const WAITING: usize = 4_096;
 
 /// Runs until every sender of `jobs` is gone and the queue is drained.
-pub(super) async fn run(
-    options: PgConnectOptions,
-    mut jobs: mpsc::Receiver<Job>,
-    head: watch::Sender<Option<Position>>,
-) {
+pub(super) async fn run(options: PgConnectOptions, mut jobs: mpsc::Receiver<Job>, end: Arc<End>) {
     let options = for_appends(options);
     let mut idle: Vec<Link> =
         (0..LANES).map(|_| Link { options: options.clone(), connection: None, doubts: 0 }).collect();
@@ -94,10 +91,10 @@ pub(super) async fn run(
             let size: usize = entries.iter().map(|entry| entry.jobs.len()).sum();
             busy.extend(streams.iter().cloned());
             under_way += size;
-            let head = &head;
+            let end = &end;
             lanes.push(async move {
                 let mut again = VecDeque::new();
-                write(&mut link, entries, &mut again, head, Instant::now() + PATIENCE).await;
+                write(&mut link, entries, &mut again, end, Instant::now() + PATIENCE).await;
                 (link, streams, size, again)
             });
         }
@@ -146,7 +143,7 @@ pub(super) async fn write_in_order(
         let pieces: Vec<Piece> = wave.iter().map(Piece::of_append).collect();
         let outcomes = append(&mut transaction, true, &pieces).await.map_err(unavailable)?;
         for (append, outcome) in wave.iter().zip(outcomes) {
-            let Some(first) = outcome.first_position else {
+            let Some(Place { first, .. }) = outcome.written else {
                 let (stream, expected) = (append.stream.clone(), append.expected);
                 return Err(AppendError::Conflict { stream, expected, actual: outcome.last_revision });
             };
@@ -190,23 +187,37 @@ impl<'a> Piece<'a> {
 struct Outcome {
     /// The stream's last revision before the batch.
     last_revision: Option<u64>,
-    /// The position of the entry's first event; `None` when the expectation failed and nothing was written.
-    first_position: Option<u64>,
+    /// Where its events are; `None` when the expectation failed and nothing was written.
+    written: Option<Place>,
+}
+
+/// Where the events of an entry stand in the log.
+struct Place {
+    /// The position of the first; the others follow without a gap.
+    first: u64,
+    recorded_at: DateTime<Utc>,
 }
 
 /// Writes a batch and answers its appends, at the latest soon after `give_up`. What has to be decided anew goes to `again`.
-async fn write(
-    link: &mut Link,
-    mut entries: Vec<Entry>,
-    again: &mut VecDeque<Job>,
-    head: &watch::Sender<Option<Position>>,
-    give_up: Instant,
-) {
+async fn write(link: &mut Link, mut entries: Vec<Entry>, again: &mut VecDeque<Job>, end: &End, give_up: Instant) {
     while !entries.is_empty() {
         let error = match link.send(&entries).await {
             Ok(outcomes) => {
+                let (mut events, mut answers, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
                 for (entry, outcome) in entries.into_iter().zip(outcomes) {
-                    settle(link, entry, outcome, again, head).await;
+                    match outcome.written {
+                        Some(place) => answers.extend(written(entry, outcome.last_revision, place, &mut events)),
+                        None => left_out.push((entry, outcome.last_revision)),
+                    }
+                }
+                // Whoever is answered finds that the log has moved.
+                end.grow(events);
+                for (reply, written) in answers {
+                    // Who hung up does not need the answer; what was written stays written.
+                    let _ = reply.send(Ok(written));
+                }
+                for (entry, actual) in left_out {
+                    look(link, entry, actual, again).await;
                 }
                 return;
             }
@@ -214,7 +225,7 @@ async fn write(
                 // One entry may be at fault; its neighbours are not to suffer.
                 tracing::warn!(error = %error, entries = entries.len(), "a batch was refused; writing its entries one by one");
                 for entry in entries {
-                    Box::pin(write(link, vec![entry], again, head, give_up)).await;
+                    Box::pin(write(link, vec![entry], again, end, give_up)).await;
                 }
                 return;
             }
@@ -256,35 +267,37 @@ pub(super) fn apart(entries: Vec<Entry>, again: &mut VecDeque<Job>, error: &Arc<
     alone
 }
 
-/// Answers the appends of an entry.
-async fn settle(
-    link: &mut Link,
-    entry: Entry,
-    outcome: Outcome,
-    again: &mut VecDeque<Job>,
-    head: &watch::Sender<Option<Position>>,
-) {
-    let Entry { stream, jobs, .. } = entry;
-    if let Some(first) = outcome.first_position {
-        let mut revision = outcome.last_revision.map_or(0, |last| last + 1);
-        let mut next = first;
-        for job in jobs {
-            let count = job.append.events.len() as u64;
-            (revision, next) = (revision + count, next + count);
-            raise(head, Some(Position::at(next - 1)));
-            let appended = Appended { revision: revision - 1, position: Position::at(next - 1) };
-            job.answer(Ok(Written { appended, side_by_side: true }));
+/// Where an append's answer goes, and the answer.
+type Answer = (oneshot::Sender<Result<Written, AppendError>>, Written);
+
+/// Takes an entry that was written apart: into its events, as the log has them, and the answers to its appends.
+fn written(entry: Entry, last_revision: Option<u64>, place: Place, events: &mut Vec<RecordedEvent>) -> Vec<Answer> {
+    let mut revision = last_revision.map_or(0, |last| last + 1);
+    let mut position = place.first;
+    let stream = entry.stream;
+    let answered = entry.jobs.into_iter().map(|job| {
+        for event in job.append.events {
+            let NewEvent { id, event_type, data, metadata } = event;
+            let (stream, recorded_at) = (stream.clone(), place.recorded_at);
+            let at = Position::at(position);
+            events.push(RecordedEvent { stream, revision, position: at, id, event_type, data, metadata, recorded_at });
+            (revision, position) = (revision + 1, position + 1);
         }
-        return;
-    }
+        let appended = Appended { revision: revision - 1, position: Position::at(position - 1) };
+        (job.reply, Written { appended, side_by_side: true })
+    });
+    answered.collect()
+}
+
+/// Answers the appends of an entry that was left out: the stream is not as its first append expects it.
+async fn look(link: &mut Link, entry: Entry, actual: Option<u64>, again: &mut VecDeque<Job>) {
+    let Entry { stream, jobs, .. } = entry;
     let mut jobs = jobs.into_iter();
     if let Some(job) = jobs.next() {
         let looked = tokio::time::timeout(DEADLINE, link.earlier(&job.append)).await;
         let answer = match looked.unwrap_or_else(|_| Err(timed_out())) {
             Ok(Some(appended)) => Ok(Written { appended, side_by_side: false }),
-            Ok(None) => {
-                Err(AppendError::Conflict { stream, expected: job.append.expected, actual: outcome.last_revision })
-            }
+            Ok(None) => Err(AppendError::Conflict { stream, expected: job.append.expected, actual }),
             Err(error) => {
                 // Whatever is left of its answer must not be taken for another's.
                 link.connection = None;
@@ -420,29 +433,31 @@ async fn append(
             metadatas.push(&event.metadata[..]);
         }
     }
-    let row =
-        sqlx::query("select last_revisions, accepted, head from log.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
-            .bind(look_for_new)
-            .bind(streams)
-            .bind(expected)
-            .bind(slots)
-            .bind(places)
-            .bind(event_streams)
-            .bind(ids)
-            .bind(types)
-            .bind(datas)
-            .bind(metadatas)
-            .fetch_one(connection)
-            .await?;
+    let row = sqlx::query(
+        "select last_revisions, accepted, head, recorded_at from log.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(look_for_new)
+    .bind(streams)
+    .bind(expected)
+    .bind(slots)
+    .bind(places)
+    .bind(event_streams)
+    .bind(ids)
+    .bind(types)
+    .bind(datas)
+    .bind(metadatas)
+    .fetch_one(connection)
+    .await?;
     let (last_revisions, accepted): (Vec<i64>, Vec<bool>) = (row.try_get(0)?, row.try_get(1)?);
     if last_revisions.len() != pieces.len() || accepted.len() != pieces.len() {
         return Err(sqlx::Error::Protocol("log.append answered for another number of entries".to_owned()));
     }
-    let mut next = row.try_get::<i64, _>(2)? + 1;
+    let (mut next, recorded_at) = (row.try_get::<i64, _>(2)? + 1, row.try_get(3)?);
     let mut outcomes = Vec::with_capacity(pieces.len());
     for ((piece, last), accepted) in pieces.iter().zip(last_revisions).zip(accepted) {
-        let first_position = accepted.then_some(next).and_then(|first| u64::try_from(first).ok());
-        outcomes.push(Outcome { last_revision: u64::try_from(last).ok(), first_position });
+        let first = accepted.then_some(next).and_then(|first| u64::try_from(first).ok());
+        let written = first.map(|first| Place { first, recorded_at });
+        outcomes.push(Outcome { last_revision: u64::try_from(last).ok(), written });
         if accepted {
             next += piece.events.len() as i64;
         }

@@ -181,8 +181,15 @@ async fn fill(
     kept.write().unwrap_or_else(PoisonError::into_inner).range = Some((to, to));
     loop {
         let began = Instant::now();
-        let read = tokio::time::timeout(STALE, store.read_all(to, &filter, PAGE)).await;
-        let page = read.map_err(|_| ReadError(Arc::new(NoAnswer)))??;
+        let ours = just_appended(store, to, &filter);
+        let is_ours = ours.is_some();
+        let page = match ours {
+            Some(page) => page,
+            None => {
+                let read = tokio::time::timeout(STALE, store.read_all(to, &filter, PAGE)).await;
+                read.map_err(|_| ReadError(Arc::new(NoAnswer)))??
+            }
+        };
         let (at_head, is_news) = (page.at_head, page.read_to > to);
         to = page.read_to.max(to);
         kept.write().unwrap_or_else(PoisonError::into_inner).look(began, page);
@@ -191,7 +198,18 @@ async fn fill(
         }
         if at_head {
             store.changed(to).await;
-            tokio::time::sleep_until(began + GATHER).await;
+            if !is_ours {
+                tokio::time::sleep_until(began + GATHER).await;
+            }
         }
     }
+}
+
+/// The next events, where this process has appended them itself. What others append meanwhile is waited for as at the head of
+/// the log: the next events of ours do not stand right behind these then, and the log is read.
+fn just_appended(store: &dyn EventStore, to: Option<Position>, filter: &Filter) -> Option<AllPage> {
+    let mut events = store.just_appended(to, PAGE);
+    let read_to = Some(events.last()?.position);
+    events.retain(|event| filter.passes(&event.stream, &event.event_type));
+    Some(AllPage { events, read_to, at_head: true })
 }
