@@ -169,6 +169,12 @@ pub(crate) struct Import {
     /// Let a made-up warehouse send what is ordered.
     #[arg(long, requires = "live")]
     pub(crate) fulfil: bool,
+    /// Import into the shop that is served at this address, by its command API, instead of into the configured log.
+    #[arg(long, value_name = "URL", conflicts_with = "fulfil")]
+    pub(crate) url: Option<String>,
+    /// With --url: a file that holds a token for that shop.
+    #[arg(long, requires = "url", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Show no progress bar.
     #[arg(long)]
     pub(crate) no_progress: bool,

@@ -50,7 +50,7 @@ pub(crate) async fn bring(shop: &Shop) -> anyhow::Result<()> {
         progress: false,
         orders: import::Orders::Recorded,
     };
-    let summary = import::run(history.as_bytes(), None, &options, &shop.executor(), &shop.registry()).await?;
+    let summary = import::run(history.as_bytes(), None, &options, &import::Target::Here(&shop.executor())).await?;
     tracing::info!(lines = summary.lines, skipped = summary.faulty, "the made-up shop is open");
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod line;
 mod lines;
+mod remote;
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
@@ -30,6 +31,8 @@ use write_side::{Envelope, Executor, Registry};
 use crate::shop::Shop;
 pub(crate) use line::Orders;
 use line::{Occurrences, Step};
+pub(crate) use remote::Remote;
+use remote::Told;
 
 /// How an import goes about it.
 #[derive(Debug, Clone)]
@@ -51,6 +54,9 @@ pub(crate) struct Options {
 pub(crate) struct Summary {
     /// Lines read, without empty ones.
     pub(crate) lines: u64,
+    /// How many commands were done in a shop elsewhere, now or in an earlier run; `None` where it was done here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) commands: Option<u64>,
     /// Lines all of whose commands are done, now or in an earlier run.
     pub(crate) done: u64,
     /// Lines that were skipped, and why; the first hundred.
@@ -96,8 +102,13 @@ pub(crate) struct Fault {
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { lines, done, faulty, seconds, fold_seconds, .. } = self;
-        let rate = *lines as f64 / seconds.max(0.001);
-        writeln!(f, "{lines} lines in {seconds:.1} s ({rate:.0} a second): {done} done, {faulty} skipped")?;
+        let rate = |count: u64| count as f64 / seconds.max(0.001);
+        let of_lines = rate(*lines);
+        write!(f, "{lines} lines in {seconds:.1} s ({of_lines:.0} a second")?;
+        if let Some(commands) = self.commands {
+            write!(f, "; {commands} commands, {:.0} a second", rate(commands))?;
+        }
+        writeln!(f, "): {done} done, {faulty} skipped")?;
         if let Some(Checkouts { seconds, waiting, parked, open }) = self.checkouts {
             writeln!(
                 f,
@@ -105,7 +116,11 @@ impl std::fmt::Display for Summary {
                  arrive: {open}, parked: {parked}"
             )?;
         }
-        writeln!(f, "the read models had caught up {fold_seconds:.1} s later")?;
+        match (self.commands, self.position) {
+            (None, _) => writeln!(f, "the read models had caught up {fold_seconds:.1} s later")?,
+            (Some(_), Some(position)) => writeln!(f, "the log has it up to {position}")?,
+            (Some(_), None) => {}
+        }
         for Fault { line, problem } in &self.faults {
             writeln!(f, "  line {line}: {problem}")?;
         }
@@ -123,19 +138,14 @@ const TOLD: usize = 100;
 ///
 /// # Errors
 /// When the file cannot be read, or the log fails for longer than the import is willing to wait.
-pub(crate) async fn import(
-    file: &Path,
-    options: &Options,
-    executor: &Executor,
-    registry: &Registry,
-) -> anyhow::Result<Summary> {
+pub(crate) async fn import(file: &Path, options: &Options, target: &Target<'_>) -> anyhow::Result<Summary> {
     if file == Path::new("-") {
-        return run(tokio::io::stdin(), None, options, executor, registry).await;
+        return run(tokio::io::stdin(), None, options, target).await;
     }
     let opened = tokio::fs::File::open(file).await;
     let opened = opened.with_context(|| format!("cannot open {}", PathBuf::from(file).display()))?;
     let length = opened.metadata().await.ok().map(|metadata| metadata.len());
-    run(opened, length, options, executor, registry).await
+    run(opened, length, options, target).await
 }
 
 /// Imports what a reader gives; `length` is in bytes, where it is known.
@@ -146,16 +156,16 @@ pub(crate) async fn run(
     reader: impl AsyncRead + Unpin,
     length: Option<u64>,
     options: &Options,
-    executor: &Executor,
-    registry: &Registry,
+    target: &Target<'_>,
 ) -> anyhow::Result<Summary> {
     let start = Instant::now();
     let bar = bar(length, options.progress);
     let importer = Importer {
-        executor,
-        registry,
+        target,
+        registry: write_side::registry(),
         source: Uuid::new_v5(&line::SOURCES, options.source.as_bytes()),
         customers: Mutex::default(),
+        commands: AtomicU64::new(0),
         position: Mutex::default(),
         placed: Mutex::default(),
         earlier: RwLock::new(()),
@@ -211,6 +221,7 @@ pub(crate) async fn run(
     let seconds = start.elapsed().as_secs_f64();
     Ok(Summary {
         lines: count.load(Ordering::Relaxed),
+        commands: matches!(target, Target::There(_)).then(|| importer.commands.load(Ordering::Relaxed)),
         done,
         faults,
         faulty,
@@ -262,10 +273,20 @@ pub(crate) async fn settle(
 /// What became of a line or a command: done, or why not.
 type Outcome = Result<(), String>;
 
+/// Where the commands go.
+pub(crate) enum Target<'a> {
+    /// Into the log, by this process.
+    Here(&'a Executor),
+    /// To a shop elsewhere.
+    There(&'a Remote),
+}
+
 struct Importer<'a> {
-    executor: &'a Executor,
-    registry: &'a Registry,
+    target: &'a Target<'a>,
+    registry: Registry,
     source: Uuid,
+    /// How many commands were done.
+    commands: AtomicU64,
     /// What became of the customers of this run.
     customers: Mutex<HashMap<Uuid, Arc<OnceCell<Outcome>>>>,
     /// The highest position that was answered.
@@ -331,35 +352,49 @@ impl Importer<'_> {
             Ok(aggregate) => aggregate,
             Err(problem) => return Ok(Err(problem)),
         };
-        let envelope = Envelope {
-            actor: Some("import".to_owned()),
-            correlation_id: self.source,
-            causation_id: self.source,
-            ..Envelope::new(step.command_id, step.fingerprint.clone(), Utc::now())
-        };
         let mut waits = PATIENCE.iter();
         loop {
-            let answer = aggregate.execute(self.executor, &step.id, step.command, &step.body, &envelope).await;
-            let failure = match answer {
-                Ok(answer) => {
+            let told = match self.target {
+                Target::Here(executor) => executed_here(executor, aggregate, step, self.source).await,
+                Target::There(remote) => remote.execute(step, self.source).await,
+            };
+            let why = match told {
+                Told::Done(answered) => {
+                    self.commands.fetch_add(1, Ordering::Relaxed);
                     let mut position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
-                    *position = (*position).max(answer.position);
+                    *position = (*position).max(answered);
                     if step.after_all {
                         self.placed.lock().unwrap_or_else(PoisonError::into_inner).push(step.id.clone());
                     }
                     return Ok(Ok(()));
                 }
-                Err(failure) => failure,
+                Told::Fault(problem) => return Ok(Err(format!("{} {}: {problem}", step.command, step.category))),
+                Told::Never(why) => {
+                    return Err(anyhow::anyhow!(why).context("the shop takes no commands of this import"));
+                }
+                Told::Later(why) => why,
             };
-            if !failure.is_transient() {
-                return Ok(Err(format!("{} {}: {failure}", step.command, step.category)));
-            }
             let Some(wait) = waits.next() else {
-                return Err(anyhow::Error::from(failure).context("the log failed; run the same import again to go on"));
+                return Err(anyhow::anyhow!(why).context("the log failed; run the same import again to go on"));
             };
-            tracing::warn!(error = %failure, "a command could not be executed yet; trying again");
+            tracing::warn!(error = why, "a command could not be executed yet; trying again");
             tokio::time::sleep(*wait).await;
         }
+    }
+}
+
+/// Has a command carried out by this process. `source` is what led to it.
+async fn executed_here(executor: &Executor, aggregate: &dyn Aggregate, step: &Step, source: Uuid) -> Told {
+    let envelope = Envelope {
+        actor: Some("import".to_owned()),
+        correlation_id: source,
+        causation_id: source,
+        ..Envelope::new(step.command_id, step.fingerprint.clone(), Utc::now())
+    };
+    match aggregate.execute(executor, &step.id, step.command, &step.body, &envelope).await {
+        Ok(answer) => Told::Done(answer.position),
+        Err(failure) if failure.is_transient() => Told::Later(format!("{:#}", anyhow::Error::from(failure))),
+        Err(failure) => Told::Fault(failure.to_string()),
     }
 }
 

@@ -115,6 +115,7 @@ async fn run_import(config: &Config, wanted: &cli::Import) -> anyhow::Result<Exi
         let found = std::fs::metadata(&wanted.file);
         found.with_context(|| format!("cannot open {}", wanted.file.display()))?;
     }
+    let remote = wanted.url.as_deref().map(|url| import::Remote::at(url, wanted.token_file.as_deref())).transpose()?;
     let options = import::Options {
         source: wanted.source.clone(),
         in_flight: usize::from(wanted.in_flight),
@@ -125,6 +126,14 @@ async fn run_import(config: &Config, wanted: &cli::Import) -> anyhow::Result<Exi
             false => import::Orders::Recorded,
         },
     };
+    if let Some(remote) = &remote {
+        let target = import::Target::There(remote);
+        let summary = tokio::select! {
+            summary = import::import(&wanted.file, &options, &target) => summary,
+            _ = stop.wait_for(|stop| *stop) => Err(anyhow::anyhow!("stopped; run the same import again to go on")),
+        };
+        return tell_import(wanted, &summary?);
+    }
     let summary = with_shop(config, async |shop| {
         let (ended, end) = watch::channel(false);
         let mut tasks = shop.project(&end);
@@ -145,18 +154,25 @@ async fn run_import(config: &Config, wanted: &cli::Import) -> anyhow::Result<Exi
         summary
     })
     .await?;
+    tell_import(wanted, &summary)
+}
+
+/// Prints what an import has done, and says how it ended.
+fn tell_import(wanted: &cli::Import, summary: &import::Summary) -> anyhow::Result<ExitCode> {
     if wanted.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
+        print(&format!("{}\n", serde_json::to_string_pretty(summary)?))?;
     } else {
         print(&summary.to_string())?;
     }
-    Ok(if options.strict && summary.faulty > 0 { ExitCode::from(FAULTY) } else { ExitCode::SUCCESS })
+    Ok(if wanted.strict && summary.faulty > 0 { ExitCode::from(FAULTY) } else { ExitCode::SUCCESS })
 }
 
 /// The card that the orders of an import are charged to. One that is charged for real has to be named.
 fn card(config: &Config, wanted: &cli::Import) -> anyhow::Result<String> {
     match (&wanted.card, &config.gateway) {
         (Some(card), _) => Ok(card.clone()),
+        // Which gateway is asked there is not known here.
+        (None, _) if wanted.url.is_some() => anyhow::bail!("--url with --live wants the card named by --card"),
         (None, None) => Ok("tok_approved".to_owned()),
         (None, Some(gateway)) => anyhow::bail!(
             "{} is configured as the gateway, which would charge every order: name the card with --card, or leave out \
@@ -172,7 +188,7 @@ async fn import_and_fold(
     options: &import::Options,
     config: &Config,
 ) -> anyhow::Result<import::Summary> {
-    let mut summary = import::import(&wanted.file, options, &shop.executor(), &shop.registry()).await?;
+    let mut summary = import::import(&wanted.file, options, &import::Target::Here(&shop.executor())).await?;
     if wanted.live {
         summary.checkouts = Some(
             import::settle(

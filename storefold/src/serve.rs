@@ -42,7 +42,8 @@ async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch:
     let demanded = tokens::demanded(config)?;
     let mut router = probes(shop.read_pool.clone(), stop.clone());
     if plays(Role::Write) {
-        let commands = write_side::http::router(shop.executor(), shop.registry(), config.body_limit);
+        let commands =
+            write_side::http::router_until(shop.executor(), shop.registry(), config.body_limit, stop.clone());
         router = router.merge(access::guard(commands, &demanded.gate));
     }
     if flags.move_gateway {

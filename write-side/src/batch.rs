@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::cache::Kept;
 use crate::envelope::Envelope;
 use crate::execute::{Answer, EventRef, ExecuteError, MAX_ATTEMPTS};
+use crate::explain::{ForeseenEvent, Foresight, Prospect};
 use crate::load::{LoadError, Loaded, PAGE, metadata_of};
 use crate::snapshots::Snapshots;
 
@@ -157,6 +158,41 @@ async fn attempt<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, letters: &mut [
         }
     }
     Ok(())
+}
+
+/// What would become of a command that came now, with nothing appended. It is decided as any other, on the whole stream.
+///
+/// # Errors
+/// [`LoadError`].
+pub(crate) async fn foresee<D: Decider>(
+    site: Site<'_>,
+    letter: Letter<'_, D>,
+) -> Result<Foresight<D::Refusal>, LoadError> {
+    let (mut kept, mut letters, stream) = (Kept::nothing(), [letter], site.stream);
+    read(site, &mut kept, &mut letters).await?;
+    if let Some(base) = kept.base()
+        && !ask_snapshot(site, base, &mut letters).await?
+    {
+        // The snapshot is gone: without it, everything is read.
+        kept = Kept::nothing();
+        read(Site { snapshots: None, ..site }, &mut kept, &mut letters).await?;
+    }
+    let revision = kept.loaded.revision;
+    let told = |outcome| Foresight { revision, outcome };
+    let mut plan = Plan::of(stream, &kept, &letters, true);
+    let [letter] = letters;
+    if let Some(outcome) = letter.outcome {
+        return Ok(told(outcome.map(Prospect::Done)));
+    }
+    if let Some((_, Verdict::No(error))) = plan.verdicts.pop() {
+        return Ok(told(Err(error)));
+    }
+    if plan.events.len() > MAX_APPEND_EVENTS || plan.size > MAX_APPEND_BYTES {
+        return Ok(told(Err(ExecuteError::TooLarge { events: plan.events.len(), bytes: plan.size })));
+    }
+    let next = revision.map_or(0, |revision| revision + 1);
+    let events = (next..).zip(&plan.events).filter_map(|(revision, event)| ForeseenEvent::of(event, revision));
+    Ok(told(Ok(Prospect::Events(events.collect()))))
 }
 
 /// Answers the commands that were done before the snapshot at `base`. Says whether the snapshot is still there.

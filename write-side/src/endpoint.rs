@@ -26,6 +26,7 @@ use serde_json::Value;
 use crate::checkouts::Checkouts;
 use crate::envelope::Envelope;
 use crate::execute::{Answer, ExecuteError, Executor};
+use crate::explain::{Foresight, Prospect};
 use crate::http::permissions::{Operation, PERMISSIONS, Permission};
 use crate::load::{LoadError, Loaded, Until, stream_of};
 use crate::ordering::Orders;
@@ -53,6 +54,8 @@ pub trait Endpoint: Send + Sync + 'static {
     type Decider: Decider<State: Serialize + JsonSchema, Refusal: Serialize>;
     /// Its commands as clients send them: an enum whose variants carry their fields.
     type Wire: DeserializeOwned + JsonSchema + Send;
+    /// The names of the commands for which something is looked up before they come to their aggregate.
+    const LOOKS_UP: &'static [&'static str] = &[];
 
     /// Makes a command of what was sent: adds what the sender left to the shop.
     ///
@@ -200,6 +203,9 @@ pub trait Aggregate: Send + Sync {
     /// # Errors
     /// [`Failure`].
     fn check(&self, id: &str, command: &str, body: &[u8]) -> Result<Asks, Failure>;
+    /// Whether something is looked up for a command of this name before it comes to its aggregate. One for which nothing
+    /// is gets there as soon as its execution begins.
+    fn looks_up(&self, command: &str) -> bool;
     /// Reads a command from its JSON and executes it.
     ///
     /// # Errors
@@ -212,6 +218,18 @@ pub trait Aggregate: Send + Sync {
         body: &[u8],
         envelope: &Envelope,
     ) -> Result<Answer, Failure>;
+    /// Reads a command from its JSON and says what would become of it. Nothing is appended.
+    ///
+    /// # Errors
+    /// [`Failure`] when it is no command, or it cannot be told. That it would be refused is no failure.
+    async fn explain(
+        &self,
+        executor: &Executor,
+        id: &str,
+        command: &str,
+        body: &[u8],
+        envelope: &Envelope,
+    ) -> Result<Explained, Failure>;
     /// Folds the aggregate's stream; `None` when nothing has happened to it, or not yet by then.
     ///
     /// # Errors
@@ -219,17 +237,28 @@ pub trait Aggregate: Send + Sync {
     async fn state(&self, executor: &Executor, id: &str, until: Until) -> Result<Option<Snapshot>, Failure>;
 }
 
-/// Reads a page of an aggregate's history, oldest first.
+/// What would become of a command.
+#[derive(Debug)]
+pub struct Explained {
+    /// The revision that the aggregate has now; `None` when nothing has happened to it.
+    pub revision: Option<u64>,
+    /// What the command would lead to, or what it would be answered instead.
+    pub outcome: Result<Prospect, Failure>,
+}
+
+/// Reads a page of an aggregate's history, from the revision `from` on in this direction; `None` is the beginning, or,
+/// backwards, the end. Says whether there was nothing more.
 ///
 /// # Errors
 /// [`LoadError::Read`].
 pub async fn history(
     executor: &Executor,
     stream: &StreamName,
-    from: u64,
+    from: Option<u64>,
+    direction: Direction,
     limit: usize,
 ) -> Result<(Vec<RecordedEvent>, bool), LoadError> {
-    let page = executor.store().read_stream(stream, Some(from), Direction::Forwards, limit).await?;
+    let page = executor.store().read_stream(stream, from, direction, limit).await?;
     Ok((page.events, page.end))
 }
 
@@ -295,6 +324,10 @@ impl<E: Endpoint> Aggregate for Serves<E> {
         self.read(id, command, body).map(|(_, wire)| E::asks(&wire))
     }
 
+    fn looks_up(&self, command: &str) -> bool {
+        E::LOOKS_UP.contains(&command)
+    }
+
     async fn execute(
         &self,
         executor: &Executor,
@@ -317,6 +350,38 @@ impl<E: Endpoint> Aggregate for Serves<E> {
             Err(PrepareError::Stream(error)) => return Err(Failure::Execute(error.into())),
         };
         executor.execute::<E::Decider>(&id, command, envelope).await.map_err(|error| told(category, error))
+    }
+
+    async fn explain(
+        &self,
+        executor: &Executor,
+        id: &str,
+        command: &str,
+        body: &[u8],
+        envelope: &Envelope,
+    ) -> Result<Explained, Failure> {
+        let category = self.category();
+        let (id, wire) = self.read(id, command, body)?;
+        let stream = stream_of::<E::Decider>(&id).map_err(|error| Failure::Execute(error.into()))?;
+        let command = match E::prepare(wire, executor, envelope.now).await {
+            Ok(command) => command,
+            Err(PrepareError::Refused { detail, figures }) => {
+                let earlier = executor.earlier::<E::Decider>(&id, envelope).await;
+                let now = executor.current::<E::Decider>(&stream).await;
+                let revision = now.map_err(|error| Failure::Execute(error.into()))?.revision;
+                let outcome = match earlier {
+                    Ok(Some(answer)) => Ok(Prospect::Done(answer)),
+                    Ok(None) => Err(Failure::Refused { category, detail, figures }),
+                    Err(error) => Err(told(category, error)),
+                };
+                return Ok(Explained { revision, outcome });
+            }
+            Err(PrepareError::Load(error)) => return Err(Failure::Execute(error.into())),
+            Err(PrepareError::Stream(error)) => return Err(Failure::Execute(error.into())),
+        };
+        let foresight = executor.foresee::<E::Decider>(&stream, command, envelope).await;
+        let Foresight { revision, outcome } = foresight.map_err(|error| Failure::Execute(error.into()))?;
+        Ok(Explained { revision, outcome: outcome.map_err(|error| told(category, error)) })
     }
 
     async fn state(&self, executor: &Executor, id: &str, until: Until) -> Result<Option<Snapshot>, Failure> {

@@ -144,13 +144,18 @@ impl Executor {
         known.loaded.advance(self.store(), stream, Until::Now, |_| {}).await
     }
 
-    fn site<'a>(&'a self, stream: &'a StreamName) -> Site<'a> {
+    pub(crate) fn site<'a>(&'a self, stream: &'a StreamName) -> Site<'a> {
         Site { store: self.store(), stream, snapshots: self.snapshots.as_ref() }
     }
 
     /// The log.
     pub fn store(&self) -> &dyn EventStore {
         &*self.store
+    }
+
+    /// The log, for whoever goes on reading it.
+    pub(crate) fn shared_store(&self) -> Arc<dyn EventStore> {
+        self.store.clone()
     }
 
     /// What this command led to, if it was executed before.

@@ -12,6 +12,7 @@ pub mod checkouts;
 pub mod endpoint;
 pub mod envelope;
 pub mod execute;
+pub mod explain;
 pub mod gateway;
 pub mod http;
 pub mod load;

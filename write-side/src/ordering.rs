@@ -114,6 +114,7 @@ pub enum NoPrice {
 impl Endpoint for Orders {
     type Decider = Order;
     type Wire = OrderCommand;
+    const LOOKS_UP: &'static [&'static str] = &["place"];
 
     async fn prepare(wire: OrderCommand, executor: &Executor, now: DateTime<Utc>) -> Result<Command, PrepareError> {
         Ok(match wire {

@@ -14,6 +14,7 @@ use crate::envelope::{Envelope, Precondition, command_id_of_key, fingerprint};
 pub(super) const POSITION: HeaderName = HeaderName::from_static("storefold-position");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("storefold-correlation-id");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The longest idempotency key, in bytes.
@@ -31,18 +32,39 @@ pub(super) fn envelope(
         Some(key) => command_id_of_key(stream, key, caller.subject.as_deref()),
         None => Uuid::now_v7(),
     };
-    let correlation_id = match text(headers, &CORRELATION_ID)? {
-        Some(id) => Uuid::parse_str(id).map_err(|_| invalid(&CORRELATION_ID, "is no UUID"))?,
-        None => command_id,
-    };
     Ok(Envelope {
         precondition: precondition(headers)?,
-        correlation_id,
+        correlation_id: correlation_id(headers)?.unwrap_or(command_id),
         actor: caller.subject.clone(),
-        // A trace context of another form is dropped, as W3C's recommendation has it.
-        traceparent: text(headers, &TRACEPARENT).ok().flatten().filter(|trace| is_trace(trace)).map(ToOwned::to_owned),
+        traceparent: traceparent(headers),
         ..Envelope::new(command_id, fingerprint(command, body), Utc::now())
     })
+}
+
+/// What the headers of a batch say of all its commands.
+pub(super) struct Shared {
+    pub(super) correlation_id: Option<Uuid>,
+    pub(super) traceparent: Option<String>,
+}
+
+/// Reads the headers of a batch. What names or presumes something of one command belongs to its line.
+pub(super) fn shared(headers: &HeaderMap) -> Result<Shared, Problem> {
+    for name in [&IDEMPOTENCY_KEY, &header::IF_MATCH, &header::IF_NONE_MATCH] {
+        if headers.contains_key(name) {
+            return Err(invalid(name, "is for a single command; in a batch each line says its own"));
+        }
+    }
+    Ok(Shared { correlation_id: correlation_id(headers)?, traceparent: traceparent(headers) })
+}
+
+fn correlation_id(headers: &HeaderMap) -> Result<Option<Uuid>, Problem> {
+    let id = text(headers, &CORRELATION_ID)?.map(Uuid::parse_str);
+    id.transpose().map_err(|_| invalid(&CORRELATION_ID, "is no UUID"))
+}
+
+/// A trace context of another form is dropped, as W3C's recommendation has it.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    text(headers, &TRACEPARENT).ok().flatten().filter(|trace| is_trace(trace)).map(ToOwned::to_owned)
 }
 
 /// The revision of an aggregate as an entity tag: `"7"`.
@@ -58,6 +80,13 @@ pub(super) fn has_already(headers: &HeaderMap, revision: u64) -> bool {
     tags.flat_map(|tags| tags.split(',')).any(|known| known.trim().trim_start_matches("W/") == tag)
 }
 
+/// The revision behind the last event that a client of server-sent events has seen.
+pub(super) fn after_last_event(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(last) = text(headers, &LAST_EVENT_ID)?.filter(|last| !last.is_empty()) else { return Ok(None) };
+    let after = last.parse().ok().and_then(|last: u64| last.checked_add(1));
+    after.map(Some).ok_or_else(|| invalid(&LAST_EVENT_ID, "is the id of an event as it was sent, such as 7"))
+}
+
 /// The key that names the command: a string in quotes, as the draft standard has it, or bare.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     if headers.get_all(&IDEMPOTENCY_KEY).iter().count() > 1 {
@@ -66,9 +95,18 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let Some(key) = text(headers, &IDEMPOTENCY_KEY)? else { return Ok(None) };
     let inner = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
     if inner.is_empty() || inner.len() > MAX_KEY || inner.contains('"') {
-        return Err(invalid(&IDEMPOTENCY_KEY, &format!("has 1 to {MAX_KEY} visible characters, in quotes or bare")));
+        return Err(invalid(&IDEMPOTENCY_KEY, &format!("{A_KEY}, in quotes or bare")));
     }
     Ok(Some(inner))
+}
+
+/// What a key has to be.
+pub(super) const A_KEY: &str = "has 1 to 255 visible characters";
+
+/// A key that was not sent as a header, if it could be: what is the same there is the same here.
+pub(super) fn key(key: &str) -> Option<&str> {
+    let visible = key.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && key.trim() == key;
+    (visible && !key.is_empty() && key.len() <= MAX_KEY && !key.contains('"')).then_some(key)
 }
 
 fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {

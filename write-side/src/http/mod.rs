@@ -1,6 +1,9 @@
 //! The write side over HTTP: commands by POST, aggregates and their history by GET.
 
+mod batch;
 mod docs;
+mod explain;
+mod follow;
 mod headers;
 pub mod openapi;
 pub mod permissions;
@@ -10,10 +13,12 @@ mod routes;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
+use tokio::sync::watch;
 
 use crate::endpoint::Registry;
 use crate::execute::Executor;
 
+use follow::Followers;
 pub use problem::Problem;
 
 /// The largest body of a command, in bytes, where nothing else is configured.
@@ -25,19 +30,44 @@ pub(crate) struct Api {
     executor: Executor,
     registry: Registry,
     body_limit: usize,
+    /// Says when this process is about to stop; `None`: never.
+    stop: Option<watch::Receiver<bool>>,
+    followers: Followers,
+}
+
+impl Api {
+    /// Returns when this process is about to stop.
+    async fn stopped(&self) {
+        match self.stop.clone() {
+            // That nobody can say so any more says it too.
+            Some(mut stop) => drop(stop.wait_for(|stop| *stop).await),
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// The routes of the write side. `body_limit` is the largest body in bytes. They know their callers only behind
 /// [`access::guard`]; without it, nobody may do anything.
 pub fn router(executor: Executor, registry: Registry, body_limit: usize) -> Router {
+    routes(Api { executor, registry, body_limit, stop: None, followers: Followers::default() })
+}
+
+/// As [`router`]; what goes on for long ends when `stop` says so.
+pub fn router_until(executor: Executor, registry: Registry, body_limit: usize, stop: watch::Receiver<bool>) -> Router {
+    routes(Api { executor, registry, body_limit, stop: Some(stop), followers: Followers::default() })
+}
+
+fn routes(api: Api) -> Router {
     Router::new()
+        .route("/v1/commands", post(batch::commands))
         .route("/v1/{category}/{id}", get(routes::state))
         .route("/v1/{category}/{id}/events", get(routes::history))
         .route("/v1/{category}/{id}/{command}", post(routes::command))
+        .route("/v1/{category}/{id}/{command}/explain", post(explain::explain))
         .route("/openapi.json", get(routes::openapi))
         .route("/docs", get(docs::page))
         .fallback(routes::no_route)
         .method_not_allowed_fallback(routes::no_method)
         .layer(DefaultBodyLimit::disable())
-        .with_state(Api { executor, registry, body_limit })
+        .with_state(api)
 }

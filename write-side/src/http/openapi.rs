@@ -1,7 +1,9 @@
 //! The OpenAPI 3.1 document, made from the types that the routes take and give.
 
-use schemars::SchemaGenerator;
+use std::borrow::Cow;
+
 use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::permissions::{Customers, Operation};
@@ -176,6 +178,23 @@ fn problems(statuses: &[(&str, &str)]) -> Map<String, Value> {
         ((*status).to_owned(), json!({ "description": description, "content": content }))
     };
     statuses.iter().map(problem).collect()
+}
+
+/// A problem, wherever one stands within an answer.
+pub(super) struct ProblemRef;
+
+impl JsonSchema for ProblemRef {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Problem".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "$ref": "#/components/schemas/Problem" })
+    }
 }
 
 fn problem() -> Value {

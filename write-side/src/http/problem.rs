@@ -1,5 +1,7 @@
 //! What goes wrong, as RFC 9457 has it: one type of error for every route.
 
+use std::time::Duration;
+
 use access::Refusal;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -59,6 +61,23 @@ impl Problem {
         let detail = format!("a body has at most {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large", detail)
             .with("limit_bytes", limit)
+    }
+
+    /// 408: the body came too slowly.
+    pub(super) fn too_slow(patience: Duration) -> Self {
+        let detail = format!("nothing of the body came for {} seconds", patience.as_secs());
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body came too slowly", detail)
+    }
+
+    /// 500: what carried a command out has ended early.
+    pub(super) fn cut_off() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server is at fault", "the command was cut off")
+    }
+
+    /// 503: this process is about to stop. What was not read was not done.
+    pub(super) fn stopping() -> Self {
+        let detail = "this process is about to stop; what is sent from here on was not read: send it to another";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The server is stopping", detail)
     }
 
     /// 503: the log cannot be reached. What was sent may be sent again with the same key.
@@ -161,19 +180,32 @@ impl From<LoadError> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let Self { status, kind, title, detail, figures, refusal } = self;
+impl Problem {
+    /// Its status.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its body.
+    pub(super) fn body(&self) -> Value {
+        let Self { status, kind, title, detail, figures, .. } = self;
         let mut body = json!({
             "type": format!("/problems/{kind}"), "title": title, "status": status.as_u16(), "detail": detail,
         });
         if let Some(body) = body.as_object_mut() {
             // The standard members win over a figure of the same name.
             for (name, value) in figures {
-                body.entry(name).or_insert(value);
+                body.entry(name).or_insert_with(|| value.clone());
             }
         }
-        let mut response = (status, body.to_string()).into_response();
+        body
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self { status, refusal, .. } = self;
+        let mut response = (status, self.body().to_string()).into_response();
         let content_type = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
         if let Some(challenge) = refusal.and_then(Refusal::challenge) {

@@ -9,16 +9,17 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use event_store::{Metadata, RecordedEvent};
+use event_store::{Direction, Metadata, RecordedEvent, StreamName};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::permissions::{Operation, permit};
-use super::{Api, Problem, headers, openapi};
+use super::permissions::{Operation, Permit, permit};
+use super::{Api, Problem, follow, headers, openapi};
 use crate::endpoint::{Aggregate, history as read_history};
+use crate::envelope::Envelope;
 use crate::execute::Answer;
 use crate::load::Until;
 
@@ -32,33 +33,80 @@ pub(super) async fn command(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
-    let aggregate = aggregate_of(&api, &category)?;
-    let permit = permit(&api.registry, &caller, aggregate, Operation::Command(&command))?;
-    let stream = aggregate.stream(&id)?;
-    permit.own(&api, &category, &id).await?;
-    let bytes = json_body(&parts.headers, body, api.body_limit).await?;
-    let value: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| Problem::bad_request("invalid-command", format!("the body is not JSON: {error}")))?;
-    if permit.depends_on_content() {
-        permit.content(&aggregate.check(&id, &command, &bytes)?)?;
-    }
-    let envelope = headers::envelope(&caller, &parts.headers, &stream, &command, &value)?;
+    let (sent, envelope, stream) = received(&api, &caller, (category, id, command), request).await?;
     let command_id = envelope.command_id;
     // A client that hangs up must not stop what it has begun.
-    let executed = tokio::spawn(async move {
-        let aggregate = aggregate_of(&api, &category)?;
-        Ok::<_, Problem>(aggregate.execute(&api.executor, &id, &command, &bytes, &envelope).await?)
-    });
+    let executed = tokio::spawn(async move { sent.execute(&api, &envelope).await });
     let answer = executed.await.map_err(|error| {
         tracing::error!(%error, command.id = %command_id, "a command's task ended early");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server is at fault", "the command was cut off")
+        Problem::cut_off()
     })??;
     Ok(answered(&answer, &stream))
 }
 
-fn answered(answer: &Answer, stream: &event_store::StreamName) -> Response {
-    let status = if answer.created() { StatusCode::CREATED } else { StatusCode::OK };
+/// A command as it was sent, whichever way.
+pub(super) struct Sent {
+    pub(super) category: String,
+    pub(super) id: String,
+    pub(super) command: String,
+    pub(super) body: bytes::Bytes,
+}
+
+impl Sent {
+    /// Carries a command out, if its caller may send it.
+    pub(super) async fn carried_out(&self, api: &Api, caller: &Caller, envelope: &Envelope) -> Result<Answer, Problem> {
+        let Self { category, id, command, .. } = self;
+        let aggregate = aggregate_of(api, category)?;
+        let permit = permit(&api.registry, caller, aggregate, Operation::Command(command))?;
+        permit.own(api, category, id).await?;
+        self.wants(&permit, aggregate)?;
+        self.execute(api, envelope).await
+    }
+
+    /// Wants the permit to be good for what the command says.
+    fn wants(&self, permit: &Permit<'_>, aggregate: &dyn Aggregate) -> Result<(), Problem> {
+        if permit.depends_on_content() {
+            permit.content(&aggregate.check(&self.id, &self.command, &self.body)?)?;
+        }
+        Ok(())
+    }
+
+    async fn execute(&self, api: &Api, envelope: &Envelope) -> Result<Answer, Problem> {
+        let Self { category, id, command, body } = self;
+        Ok(aggregate_of(api, category)?.execute(&api.executor, id, command, body, envelope).await?)
+    }
+}
+
+/// Reads a command from a request of its own, if its caller may send it.
+pub(super) async fn received(
+    api: &Api,
+    caller: &Caller,
+    (category, id, command): (String, String, String),
+    request: Request,
+) -> Result<(Sent, Envelope, StreamName), Problem> {
+    let (parts, body) = request.into_parts();
+    let aggregate = aggregate_of(api, &category)?;
+    let permit = permit(&api.registry, caller, aggregate, Operation::Command(&command))?;
+    let stream = aggregate.stream(&id)?;
+    permit.own(api, &category, &id).await?;
+    let body = json_body(&parts.headers, body, api.body_limit).await?;
+    let value: Value = serde_json::from_slice(&body)
+        .map_err(|error| Problem::bad_request("invalid-command", format!("the body is not JSON: {error}")))?;
+    let sent = Sent { category, id, command, body };
+    sent.wants(&permit, aggregate)?;
+    let envelope = headers::envelope(caller, &parts.headers, &stream, &sent.command, &value)?;
+    Ok((sent, envelope, stream))
+}
+
+impl Answer {
+    /// The status of an answer by itself.
+    pub(super) fn status(&self) -> StatusCode {
+        if self.created() { StatusCode::CREATED } else { StatusCode::OK }
+    }
+}
+
+fn answered(answer: &Answer, stream: &StreamName) -> Response {
+    let status = answer.status();
     let mut response = (status, Json(answer)).into_response();
     let fields = response.headers_mut();
     if let Some(revision) = answer.revision {
@@ -125,15 +173,34 @@ fn until(at: &str) -> Result<Until, Problem> {
 pub(super) struct Pages {
     from: Option<u64>,
     limit: Option<usize>,
+    direction: Option<Way>,
+    follow: Option<Follow>,
+}
+
+/// Which way a history is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Way {
+    Forwards,
+    Backwards,
+}
+
+/// `?follow`, with or without `=true`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+enum Follow {
+    #[serde(rename = "", alias = "true")]
+    Yes,
+    #[serde(rename = "false")]
+    No,
 }
 
 /// An event as the history shows it.
 #[derive(Serialize)]
-struct EventView<'a> {
+pub(super) struct EventView<'a> {
     id: Uuid,
     #[serde(rename = "type")]
-    event_type: &'a str,
-    revision: u64,
+    pub(super) event_type: &'a str,
+    pub(super) revision: u64,
     position: String,
     recorded_at: DateTime<Utc>,
     data: &'a RawValue,
@@ -146,34 +213,53 @@ pub(super) async fn history(
     Path((category, id)): Path<(String, String)>,
     query: Result<Query<Pages>, axum::extract::rejection::QueryRejection>,
     caller: Caller,
+    request: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Query(Pages { from, limit }) =
+    let Query(Pages { from, limit, direction, follow }) =
         query.map_err(|error| Problem::bad_request("invalid-query", error.body_text()))?;
+    let (is_followed, is_page) = (follow == Some(Follow::Yes), limit.is_some() || direction.is_some());
+    if is_followed && is_page {
+        let detail = "follow goes on for ever and forwards: it takes no limit and no direction";
+        return Err(Problem::bad_request("invalid-query", detail));
+    }
     let limit = limit.unwrap_or(PAGE.1);
     if !(1..=PAGE.0).contains(&limit) {
         let detail = format!("limit={limit}: a page has 1 to {} events", PAGE.0);
         return Err(Problem::bad_request("invalid-query", detail));
     }
-    let from = from.unwrap_or(0);
     let aggregate = aggregate_of(&api, &category)?;
     let permit = permit(&api.registry, &caller, aggregate, Operation::Events)?;
     let stream = aggregate.stream(&id)?;
     permit.own(&api, &category, &id).await?;
-    let (events, end) = read_history(&api.executor, &stream, from, limit).await?;
-    if events.is_empty() && from == 0 {
+    if is_followed {
+        let from = headers::after_last_event(&request)?.or(from).unwrap_or(0);
+        return follow::respond(&api, &caller, stream, from).await;
+    }
+    let way = direction.unwrap_or(Way::Forwards);
+    let direction = if way == Way::Forwards { Direction::Forwards } else { Direction::Backwards };
+    let (events, end) = read_history(&api.executor, &stream, from, direction, limit).await?;
+    if events.is_empty() && (from.is_none() || from == Some(0)) {
         return Err(Problem::nothing_happened(&category, &id));
     }
-    let next = (!end).then(|| events.last().map(|last| last.revision + 1)).flatten();
-    let next = next.map(|from| format!("/v1/{category}/{id}/events?from={from}&limit={limit}"));
+    let last = events.last().filter(|_| !end).map(|last| last.revision);
+    let next = last.and_then(|last| match way {
+        Way::Forwards => Some(format!("from={}&limit={limit}", last + 1)),
+        Way::Backwards => Some(format!("from={}&limit={limit}&direction=backwards", last.checked_sub(1)?)),
+    });
+    let next = next.map(|query| format!("/v1/{category}/{id}/events?{query}"));
     let events: Result<Vec<_>, _> = events.iter().map(view).collect();
-    let events = events.map_err(|error| {
-        tracing::error!(%error, stream = %stream, "an event's data is no JSON");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server is at fault", "an event is no JSON")
-    })?;
+    let events = events.map_err(|error| no_json(&stream, &error))?;
     Ok(Json(json!({ "stream": stream.as_str(), "events": events, "next": next })).into_response())
 }
 
-fn view(event: &RecordedEvent) -> Result<EventView<'_>, serde_json::Error> {
+/// That an event's data is no JSON, which this program does not write.
+fn no_json(stream: &StreamName, error: &serde_json::Error) -> Problem {
+    tracing::error!(%error, stream = %stream, "an event's data is no JSON");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server is at fault", "an event is no JSON")
+}
+
+/// An event as the history shows it.
+pub(super) fn view(event: &RecordedEvent) -> Result<EventView<'_>, serde_json::Error> {
     Ok(EventView {
         id: event.id,
         event_type: event.event_type.as_str(),
@@ -202,7 +288,8 @@ pub(super) async fn no_method(method: Method, uri: Uri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no-method", "The method is not for this address", detail)
 }
 
-fn aggregate_of<'a>(api: &'a Api, category: &str) -> Result<&'a dyn Aggregate, Problem> {
+/// The aggregate of a category.
+pub(super) fn aggregate_of<'a>(api: &'a Api, category: &str) -> Result<&'a dyn Aggregate, Problem> {
     api.registry.get(category).ok_or_else(|| {
         let known: Vec<_> = api.registry.iter().map(Aggregate::category).collect();
         let detail = format!("there is no aggregate of the category {category:?}; there are {}", known.join(", "));

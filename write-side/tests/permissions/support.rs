@@ -7,6 +7,7 @@ use access::{CustomerId, Expected, Gate, Grant, Keys, Scopes, Signer, guard};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, header};
+use axum::response::Response;
 use event_store::{EventStore as _, MemoryEventStore, Position};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -101,6 +102,38 @@ impl Shop {
         self.send(Method::POST, Some(token), path, Some(body), Some(key)).await
     }
 
+    /// Sends a batch of one line. Answers what the line is answered, or the batch where it is refused as a whole.
+    pub(crate) async fn line(&self, token: Option<&str>, line: &Value) -> Answer {
+        let mut request = Request::post("/v1/commands").header(header::CONTENT_TYPE, "application/x-ndjson");
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Body::from(line.to_string())).unwrap();
+        let answer = answered(self.router.clone().oneshot(request).await.unwrap()).await;
+        if answer.status != 200 {
+            return answer;
+        }
+        assert_eq!(answer.body["line"], 1, "{answer:?}");
+        let body = ["answer", "problem"].into_iter().find_map(|body| answer.body.get(body)).unwrap().clone();
+        let status = u16::try_from(answer.body["status"].as_u64().unwrap()).unwrap();
+        Answer { status, headers: Vec::new(), body }
+    }
+
+    /// Follows something, and hangs up as soon as it is answered.
+    pub(crate) async fn follow(&self, token: Option<&str>, path: &str) -> Answer {
+        let mut request = Request::get(path);
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let response = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        if response.status() != 200 {
+            return answered(response).await;
+        }
+        let kind = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+        assert_eq!(kind, "text/event-stream");
+        Answer { status: 200, headers: vec![("content-type".to_owned(), kind)], body: Value::Null }
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -117,18 +150,21 @@ impl Shop {
             request = request.header("idempotency-key", key);
         }
         let request = request.body(body.map_or(Body::empty(), |body| Body::from(body.to_string()))).unwrap();
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let status = response.status().as_u16();
-        let headers = response.headers().iter();
-        let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
-        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
-        Answer { status, headers, body: serde_json::from_slice(&body).unwrap_or_default() }
+        answered(self.router.clone().oneshot(request).await.unwrap()).await
     }
 
     /// How far the log is.
     pub(crate) async fn head(&self) -> Option<Position> {
         self.store.head().await.unwrap()
     }
+}
+
+async fn answered(response: Response) -> Answer {
+    let status = response.status().as_u16();
+    let headers = response.headers().iter();
+    let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    Answer { status, headers, body: serde_json::from_slice(&body).unwrap_or_default() }
 }
 
 /// An order to be placed.
