@@ -5,13 +5,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use config::{File, FileFormat, Map, Source, Value};
 use event_store::kurrentdb;
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, SeqAccess, Visitor};
 use sqlx::postgres::PgConnectOptions;
@@ -23,6 +26,8 @@ use crate::data_dir;
 const FILE: &str = "storefold.toml";
 /// A shorter key could be guessed from the cursors that it signs.
 const SHORTEST_CURSOR_KEY: usize = 32;
+/// A client needs as much for a token, and what browsers send of themselves.
+const SMALLEST_HEADER_LIMIT: usize = 8 * 1024;
 /// What a secret looks like.
 const MASK: &str = "********";
 
@@ -53,6 +58,10 @@ pub(crate) struct Config {
     pub(crate) drain_timeout: Duration,
     /// The largest body of a request, in bytes.
     pub(crate) body_limit: usize,
+    /// What clients may take of the server.
+    pub(crate) http: Http,
+    /// What HTTP is encrypted with. `None`: it is not.
+    pub(crate) tls: Option<TlsFiles>,
     /// How much of the aggregates is kept in memory between commands, in bytes.
     pub(crate) cache_bytes: usize,
     /// The payment gateway. `None`: the sandbox's.
@@ -70,8 +79,70 @@ pub(crate) struct Config {
     /// A file with the documents that GraphQL answers. `None`: any.
     pub(crate) trusted_documents: Option<PathBuf>,
     cursor_key: Option<SecretString>,
+    /// The window of the rate, where there is none too.
+    rate_window: Duration,
     /// Where each value that is set comes from, by key.
     origins: HashMap<String, String>,
+}
+
+/// What clients may take of the server.
+#[derive(Debug, Clone)]
+pub(crate) struct Http {
+    /// How many connections are open at a time.
+    pub(crate) connections: usize,
+    /// How long the head of a request may take, and the handshake of a connection.
+    pub(crate) header_timeout: Duration,
+    /// How long a connection is kept without a request.
+    pub(crate) idle_timeout: Duration,
+    /// How long the body of a request may take to arrive.
+    pub(crate) body_timeout: Duration,
+    /// How long a client may take none of what it is sent.
+    pub(crate) write_timeout: Duration,
+    /// How long a request may take until its answer begins.
+    pub(crate) request_timeout: Duration,
+    /// The largest head of a request, in bytes.
+    pub(crate) header_limit: usize,
+    /// How many requests are worked on at a time, at most.
+    pub(crate) in_flight: usize,
+    /// How much memory the bodies of requests may take together, in bytes.
+    pub(crate) body_memory: usize,
+    /// How much is kept of a body, in bytes.
+    pub(crate) body_limit: usize,
+    /// How many requests a caller may send in a window. `None`: as many as it likes.
+    pub(crate) rate: Option<Rate>,
+    /// Who says from where a request comes that it passes on.
+    pub(crate) trusted_proxies: List<Network>,
+    /// The header in which they say it.
+    pub(crate) forwarded_by: ForwardedBy,
+    /// The origins whose pages may call.
+    pub(crate) cors_origins: List<Origin>,
+}
+
+/// How many requests a caller may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rate {
+    /// So many,
+    pub(crate) requests: NonZeroU32,
+    /// in so long: whole seconds.
+    pub(crate) window: Duration,
+}
+
+/// What HTTP is encrypted with: files in PEM.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsFiles {
+    /// The certificate, with those that lead to a known one behind it.
+    pub(crate) certificate: PathBuf,
+    /// Its key.
+    pub(crate) key: PathBuf,
+}
+
+/// The header in which a proxy says for whom it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ForwardedBy {
+    /// What most proxies write.
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
 }
 
 /// A payment gateway.
@@ -191,6 +262,10 @@ pub(crate) enum ConfigError {
     ShortCursorKey { length: usize },
     #[error("{key} must not be 0")]
     Zero { key: &'static str },
+    #[error("http.header_limit = {bytes} is below {SMALLEST_HEADER_LIMIT}: browsers send more")]
+    HeaderLimit { bytes: usize },
+    #[error("tls.certificate_file and tls.key_file go together: name both, or neither to serve HTTP in the clear")]
+    HalfTls,
     #[error("gateway.url = {url:?} is no http:// or https:// URL without a query, such as https://pay.example/v1")]
     GatewayUrl { url: String },
     #[error("gateway.secret is set, but gateway.url is not: name the gateway, or leave both out to use the sandbox's")]
@@ -281,6 +356,14 @@ impl Config {
         }
         for (key, value) in [
             ("body_limit", raw.body_limit as u64),
+            ("http.connections", raw.http.connections as u64),
+            ("http.header_timeout", raw.http.header_timeout),
+            ("http.idle_timeout", raw.http.idle_timeout),
+            ("http.body_timeout", raw.http.body_timeout),
+            ("http.write_timeout", raw.http.write_timeout),
+            ("http.request_timeout", raw.http.request_timeout),
+            ("http.in_flight", raw.http.in_flight as u64),
+            ("http.rate_window", raw.http.rate_window),
             ("gateway.timeout", raw.gateway.timeout),
             ("checkout.payment_timeout", raw.checkout.payment_timeout),
             ("checkout.dispatch_timeout", raw.checkout.dispatch_timeout),
@@ -289,6 +372,7 @@ impl Config {
                 return Err(ConfigError::Zero { key });
             }
         }
+        let rate_window = Duration::from_secs(raw.http.rate_window);
         Ok(Self {
             event_store: EventStore::at(raw.event_store_url)?,
             database_url: raw.database_url,
@@ -302,6 +386,8 @@ impl Config {
             postgres_bin_dir: raw.postgres_bin_dir,
             drain_timeout: Duration::from_secs(raw.drain_timeout),
             body_limit: raw.body_limit,
+            http: Http::of(raw.http, raw.body_limit)?,
+            tls: TlsFiles::of(raw.tls)?,
             cache_bytes: raw.cache_bytes,
             gateway_timeout: Duration::from_secs(raw.gateway.timeout),
             gateway: Gateway::at(raw.gateway)?,
@@ -314,6 +400,7 @@ impl Config {
             introspection: raw.graphql.introspection,
             trusted_documents: raw.graphql.trusted_documents,
             cursor_key: raw.cursor_key,
+            rate_window,
             origins,
         })
     }
@@ -348,6 +435,22 @@ impl Config {
             Some(self.drain_timeout.as_secs().to_string()),
             Some(self.body_limit.to_string()),
             Some(self.cache_bytes.to_string()),
+            Some(self.http.connections.to_string()),
+            Some(self.http.header_timeout.as_secs().to_string()),
+            Some(self.http.idle_timeout.as_secs().to_string()),
+            Some(self.http.body_timeout.as_secs().to_string()),
+            Some(self.http.write_timeout.as_secs().to_string()),
+            Some(self.http.request_timeout.as_secs().to_string()),
+            Some(self.http.header_limit.to_string()),
+            Some(self.http.in_flight.to_string()),
+            Some(self.http.body_memory.to_string()),
+            self.http.rate.map(|rate| rate.requests.to_string()),
+            Some(self.rate_window.as_secs().to_string()),
+            self.http.trusted_proxies.printed(),
+            Some(quoted(self.http.forwarded_by)),
+            self.http.cors_origins.printed(),
+            self.tls.as_ref().map(|tls| quoted(tls.certificate.display())),
+            self.tls.as_ref().map(|tls| quoted(tls.key.display())),
             self.gateway.as_ref().map(|gateway| quoted(&gateway.url)),
             self.gateway.as_ref().map(|_| quoted(MASK)),
             Some(self.gateway_timeout.as_secs().to_string()),
@@ -379,6 +482,46 @@ impl TokenSettings {
             key_file: raw.key_file,
             jwks_url: raw.jwks_url,
         })
+    }
+}
+
+impl Http {
+    fn of(raw: RawHttp, body_limit: usize) -> Result<Self, ConfigError> {
+        if raw.header_limit < SMALLEST_HEADER_LIMIT {
+            return Err(ConfigError::HeaderLimit { bytes: raw.header_limit });
+        }
+        let window = Duration::from_secs(raw.rate_window);
+        let rate = match raw.rate_limit.map(NonZeroU32::new) {
+            None => None,
+            Some(None) => return Err(ConfigError::Zero { key: "http.rate_limit" }),
+            Some(Some(requests)) => Some(Rate { requests, window }),
+        };
+        Ok(Self {
+            connections: raw.connections,
+            header_timeout: Duration::from_secs(raw.header_timeout),
+            idle_timeout: Duration::from_secs(raw.idle_timeout),
+            body_timeout: Duration::from_secs(raw.body_timeout),
+            write_timeout: Duration::from_secs(raw.write_timeout),
+            request_timeout: Duration::from_secs(raw.request_timeout),
+            header_limit: raw.header_limit,
+            in_flight: raw.in_flight,
+            body_memory: raw.body_memory,
+            body_limit,
+            rate,
+            trusted_proxies: raw.trusted_proxies,
+            forwarded_by: raw.forwarded_by,
+            cors_origins: raw.cors_origins,
+        })
+    }
+}
+
+impl TlsFiles {
+    fn of(raw: RawTls) -> Result<Option<Self>, ConfigError> {
+        match (raw.certificate_file, raw.key_file) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => Ok(Some(Self { certificate, key })),
+            _ => Err(ConfigError::HalfTls),
+        }
     }
 }
 
@@ -448,6 +591,15 @@ impl fmt::Display for Tokens {
     }
 }
 
+impl fmt::Display for ForwardedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+        })
+    }
+}
+
 impl fmt::Display for LogFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -513,7 +665,7 @@ impl Setting {
 }
 
 /// Every setting, in the order in which they are printed.
-const SETTINGS: [Setting; 28] = [
+const SETTINGS: [Setting; 44] = [
     Setting::new("database_url").unset("a private Postgres in the data directory").or_plain_variable(),
     Setting::new("event_store_url").unset("the log is in the database").or_plain_variable(),
     Setting::new("listen"),
@@ -538,6 +690,26 @@ const SETTINGS: [Setting; 28] = [
     // Bytes.
     Setting::new("body_limit"),
     Setting::new("cache_bytes"),
+    Setting::new("http.connections"),
+    // Seconds, as the next four.
+    Setting::new("http.header_timeout"),
+    Setting::new("http.idle_timeout"),
+    Setting::new("http.body_timeout"),
+    Setting::new("http.write_timeout"),
+    Setting::new("http.request_timeout"),
+    // Bytes.
+    Setting::new("http.header_limit"),
+    Setting::new("http.in_flight"),
+    // Bytes.
+    Setting::new("http.body_memory"),
+    Setting::new("http.rate_limit").unset("a caller may send as many requests as it likes"),
+    // Seconds.
+    Setting::new("http.rate_window"),
+    Setting::new("http.trusted_proxies").unset("a request comes from whoever is connected"),
+    Setting::new("http.forwarded_by"),
+    Setting::new("http.cors_origins").unset("pages of other origins may not call"),
+    Setting::new("tls.certificate_file").unset("HTTP is served in the clear"),
+    Setting::new("tls.key_file").unset("HTTP is served in the clear"),
     Setting::new("gateway.url").unset("the sandbox's own gateway, which charges nobody"),
     Setting::new("gateway.secret").unset("the sandbox needs none"),
     // Seconds, as the next two.
@@ -567,6 +739,9 @@ struct Raw {
     drain_timeout: u64,
     body_limit: usize,
     cache_bytes: usize,
+    http: RawHttp,
+    #[serde(default)]
+    tls: RawTls,
     gateway: RawGateway,
     checkout: RawCheckout,
     sandbox: RawSandbox,
@@ -589,6 +764,32 @@ struct RawToken {
 }
 
 #[derive(serde::Deserialize)]
+struct RawHttp {
+    connections: usize,
+    header_timeout: u64,
+    idle_timeout: u64,
+    body_timeout: u64,
+    write_timeout: u64,
+    request_timeout: u64,
+    header_limit: usize,
+    in_flight: usize,
+    body_memory: usize,
+    rate_limit: Option<u32>,
+    rate_window: u64,
+    #[serde(default)]
+    trusted_proxies: List<Network>,
+    forwarded_by: ForwardedBy,
+    #[serde(default)]
+    cors_origins: List<Origin>,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct RawTls {
+    certificate_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+}
+
+#[derive(serde::Deserialize)]
 struct RawGateway {
     url: Option<String>,
     secret: Option<SecretString>,
@@ -607,7 +808,7 @@ struct RawSandbox {
     secret: Option<SecretString>,
 }
 
-fn defaults() -> [(&'static str, &'static str); 15] {
+fn defaults() -> [(&'static str, &'static str); 26] {
     [
         ("listen", "127.0.0.1:8080"),
         ("tokens", "required"),
@@ -620,6 +821,17 @@ fn defaults() -> [(&'static str, &'static str); 15] {
         ("drain_timeout", "30"),
         ("body_limit", "1048576"),
         ("cache_bytes", "33554432"),
+        ("http.connections", "10000"),
+        ("http.header_timeout", "10"),
+        ("http.idle_timeout", "75"),
+        ("http.body_timeout", "30"),
+        ("http.write_timeout", "30"),
+        ("http.request_timeout", "60"),
+        ("http.header_limit", "65536"),
+        ("http.in_flight", "2048"),
+        ("http.body_memory", "67108864"),
+        ("http.rate_window", "60"),
+        ("http.forwarded_by", "x-forwarded-for"),
         ("gateway.timeout", "10"),
         ("checkout.payment_timeout", "900"),
         ("checkout.dispatch_timeout", "604800"),
@@ -727,6 +939,12 @@ impl<'de> Deserialize<'de> for Tokens {
     }
 }
 
+impl<'de> Deserialize<'de> for ForwardedBy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        one_of(deserializer)
+    }
+}
+
 impl<'de> Deserialize<'de> for LogFormat {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         one_of(deserializer)
@@ -743,34 +961,125 @@ fn one_of<'de, T: ValueEnum, D: Deserializer<'de>>(deserializer: D) -> Result<T,
     })
 }
 
-/// A list, or names with commas between them, as the environment has it.
+/// Whose roles there are at least one.
 impl<'de> Deserialize<'de> for Roles {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Names;
+        let roles: BTreeSet<Role> = listed(deserializer, |name: String| Role::deserialize(name.into_deserializer()))?;
+        if roles.is_empty() { Err(de::Error::custom("a process needs a role")) } else { Ok(Self(roles)) }
+    }
+}
 
-        impl<'de> Visitor<'de> for Names {
-            type Value = BTreeSet<Role>;
+/// Several values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct List<T>(pub(crate) Vec<T>);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of roles")
-            }
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
 
-            fn visit_str<E: de::Error>(self, names: &str) -> Result<Self::Value, E> {
-                let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
-                names.map(|name| Role::deserialize(name.into_deserializer())).collect()
-            }
+impl<T: fmt::Display> List<T> {
+    /// As it stands in a file, if there is anything in it.
+    fn printed(&self) -> Option<String> {
+        let values: Vec<String> = self.0.iter().map(quoted).collect();
+        (!values.is_empty()).then(|| format!("[{}]", values.join(", ")))
+    }
+}
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Self::Value, A::Error> {
-                let mut roles = BTreeSet::new();
-                while let Some(role) = names.next_element()? {
-                    roles.insert(role);
-                }
-                Ok(roles)
-            }
+impl<'de, T: FromStr<Err = String>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        listed(deserializer, |value: String| value.parse().map_err(de::Error::custom)).map(Self)
+    }
+}
+
+/// A list, or names with commas between them, as the environment has it.
+fn listed<'de, T, L: FromIterator<T>, D: Deserializer<'de>>(
+    deserializer: D,
+    read: impl Fn(String) -> Result<T, D::Error>,
+) -> Result<L, D::Error> {
+    struct Names;
+
+    impl<'de> Visitor<'de> for Names {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
         }
 
-        let roles = deserializer.deserialize_any(Names)?;
-        if roles.is_empty() { Err(de::Error::custom("a process needs a role")) } else { Ok(Self(roles)) }
+        fn visit_str<E: de::Error>(self, names: &str) -> Result<Self::Value, E> {
+            let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+            Ok(names.map(ToOwned::to_owned).collect())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Self::Value, A::Error> {
+            let mut all = Vec::new();
+            while let Some(name) = names.next_element()? {
+                all.push(name);
+            }
+            Ok(all)
+        }
+    }
+
+    deserializer.deserialize_any(Names)?.into_iter().map(read).collect()
+}
+
+/// Some addresses: one, or a network of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Network(IpNet);
+
+impl Network {
+    /// Whether an address is among them.
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let one = || text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
+        let network = text.parse::<IpNet>().or_else(|_| one());
+        network
+            .map(Self)
+            .map_err(|_| format!("{text:?} is no address such as 10.0.0.7, and no network such as 10.0.0.0/8"))
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The origin of a page, as browsers write it: scheme, host, and a port that is not the usual one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin(pub(crate) axum::http::HeaderValue);
+
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("{text:?} is no origin such as https://shop.example: a scheme and a host, without a path");
+        let (scheme, host) = text.split_once("://").ok_or_else(wrong)?;
+        let usual = match scheme {
+            "https" => ":443",
+            "http" => ":80",
+            _ => return Err(wrong()),
+        };
+        let fits = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b':' | b'[' | b']');
+        if host.is_empty() || !host.bytes().all(fits) || host.ends_with(usual) {
+            return Err(wrong());
+        }
+        axum::http::HeaderValue::from_str(text).map(Self).map_err(|_| wrong())
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.to_str().unwrap_or_default())
     }
 }
 
@@ -922,6 +1231,39 @@ mod tests {
         let serve = ServeFlags { tokens: Some(Tokens::None), ..ServeFlags::default() };
         let config = Config::load(&Environment::default(), &SettingFlags::default(), Some(&serve)).unwrap();
         assert_eq!(config.tokens, Tokens::None);
+    }
+
+    #[test]
+    fn what_clients_may_take_is_checked() {
+        let file = |text: &str| told(load(text, &[], SettingFlags::default()));
+        for (error, parts) in [
+            (file("http.connections = 0"), &["http.connections must not be 0"][..]),
+            (file("http.rate_limit = 0"), &["http.rate_limit must not be 0"]),
+            (file("http.header_limit = 100"), &["http.header_limit = 100", "8192"]),
+            (file("http.trusted_proxies = ['10.0.0.0/33']"), &["10.0.0.0/33", "10.0.0.0/8"]),
+            (file("http.forwarded_by = 'via'"), &["via", "x-forwarded-for, forwarded"]),
+            (file("http.cors_origins = ['https://shop.example/']"), &["https://shop.example/", "without a path"]),
+            (file("http.cors_origins = ['*']"), &["http.cors_origins", "*"]),
+            (file("tls.key_file = 'key.pem'"), &["tls.certificate_file", "both"]),
+        ] {
+            parts.iter().for_each(|part| assert!(error.contains(part), "no {part:?} in {error:?}"));
+        }
+        let variables = [
+            ("STOREFOLD_HTTP_TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
+            ("STOREFOLD_HTTP_CORS_ORIGINS", "https://a.example,http://b.example:8080"),
+            ("STOREFOLD_HTTP_RATE_LIMIT", "50"),
+        ];
+        let config = load("", &variables, SettingFlags::default()).unwrap();
+        let trusted = |address: &str| {
+            let address = address.parse().unwrap();
+            config.http.trusted_proxies.0.iter().any(|network| network.contains(address))
+        };
+        assert!(trusted("10.1.2.3") && trusted("::1") && !trusted("11.0.0.1") && !trusted("::2"));
+        let window = Duration::from_secs(60);
+        assert_eq!(config.http.rate, NonZeroU32::new(50).map(|requests| Rate { requests, window }));
+        let printed = config.to_toml();
+        let origins = "http.cors_origins = [\"https://a.example\", \"http://b.example:8080\"] # environment";
+        assert!(printed.contains(origins), "{printed}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use write_side::http::Problem;
 use crate::config::{Config, Role};
 use crate::history::Past;
 use crate::repairs::Mender;
+use crate::server::Front;
 use crate::shop::{Head, Shop};
 use crate::tokens::{self, Demanded};
 use crate::trade::{self, Counter};
@@ -50,7 +51,9 @@ async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch:
         trade::move_gateway(config, shop).await?;
     }
     let counter = if plays(Role::Process) { Some(Counter::open(config, shop).await?) } else { None };
-    if let Some(counter) = &counter {
+    // Behind TLS the shop would have to know its own certificate to reach its own gateway.
+    let own_gateway = config.tls.is_none();
+    if let Some(counter) = counter.as_ref().filter(|_| own_gateway) {
         router = router.merge(counter.router());
     }
     if plays(Role::Read) {
@@ -69,18 +72,27 @@ async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch:
     let router = router
         .layer(tower_http::catch_panic::CatchPanicLayer::new())
         .layer(tower_http::trace::TraceLayer::new_for_http());
+    let front = Front::new(&config.http, config.tls.as_ref(), demanded.gate.clone())?;
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener
         .with_context(|| format!("cannot listen on {}; choose another address with --listen", config.listen))?;
     let address = listener.local_addr()?;
     let mut projectors = if plays(Role::Project) { shop.project(&stop) } else { Default::default() };
     let mut processes = match &counter {
-        Some(counter) => trade::start(config, shop, counter.gateway(config, address)?, config.sandbox_fulfil, &stop),
+        Some(counter) if own_gateway => {
+            trade::start(config, shop, counter.gateway(config, address)?, config.sandbox_fulfil, &stop)
+        }
+        Some(counter) => {
+            let (gateway, mut serving) = counter.alone(config, stop.clone()).await?;
+            let mut processes = trade::start(config, shop, gateway, config.sandbox_fulfil, &stop);
+            processes.spawn(async move { while serving.join_next().await.is_some() {} });
+            processes
+        }
         None => Default::default(),
     };
     welcome(config, address, &demanded)?;
     let bring = async { if flags.demo { demo::bring(shop).await } else { Ok(()) } };
-    let serving = server::serve(listener, router, stop.clone(), config.drain_timeout);
+    let serving = server::serve(listener, router, front, stop.clone(), config.drain_timeout);
     let (brought, ()) = tokio::join!(
         async {
             let mut stop = stop.clone();
@@ -143,16 +155,17 @@ fn read_api(config: &Config, shop: &Shop, stop: &watch::Receiver<bool>, demanded
 
 /// What somebody who has just started a shop wants to know.
 fn welcome(config: &Config, address: std::net::SocketAddr, demanded: &Demanded) -> anyhow::Result<()> {
-    let mut lines = vec![format!("Storefold listens on http://{address}")];
+    let at = format!("{}://{address}", if config.tls.is_some() { "https" } else { "http" });
+    let mut lines = vec![format!("Storefold listens on {at}")];
     if config.roles.contains(Role::Write) {
-        lines.push(format!("  commands   http://{address}/v1/{{category}}/{{id}}/{{command}}"));
-        lines.push(format!("  docs       http://{address}/docs  (OpenAPI: /openapi.json)"));
+        lines.push(format!("  commands   {at}/v1/{{category}}/{{id}}/{{command}}"));
+        lines.push(format!("  docs       {at}/docs  (OpenAPI: /openapi.json)"));
     }
-    if config.roles.contains(Role::Process) && config.gateway.is_none() {
-        lines.push(format!("  sandbox    http://{address}{}  (a payment gateway that charges nobody)", trade::SANDBOX));
+    if config.roles.contains(Role::Process) && config.gateway.is_none() && config.tls.is_none() {
+        lines.push(format!("  sandbox    {at}{}  (a payment gateway that charges nobody)", trade::SANDBOX));
     }
     if config.roles.contains(Role::Read) {
-        lines.push(format!("  GraphiQL   http://{address}/graphql"));
+        lines.push(format!("  GraphiQL   {at}/graphql"));
     }
     lines.push(format!("  tokens     {}", demanded.told));
     lines.push("  Ctrl-C stops it.".to_owned());

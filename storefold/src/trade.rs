@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use access::Gate;
 use anyhow::Context as _;
 use axum::Router;
 use domain::process::Process as _;
@@ -22,7 +23,7 @@ use write_side::process::{self, Charges, Checkouts, Conduct, MadeUpWarehouse};
 use write_side::sandbox::{self, Ledger};
 
 use crate::config::Config;
-use crate::server;
+use crate::server::{self, Front};
 use crate::shop::{Shop, supervise};
 
 /// Where the sandbox's gateway is found on the address that is served.
@@ -96,7 +97,8 @@ impl Counter {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port is free for the sandbox's gateway")?;
         let gateway = self.gateway(config, listener.local_addr()?)?;
         let mut serving = JoinSet::new();
-        serving.spawn(server::serve(listener, self.router(), stop, config.drain_timeout));
+        let front = Front::new(&config.http, None, Gate::open())?;
+        serving.spawn(server::serve(listener, self.router(), front, stop, config.drain_timeout));
         Ok((gateway, serving))
     }
 }

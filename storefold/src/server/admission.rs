@@ -1,0 +1,263 @@
+//! Who is let in when there is more to do than can be done: a bound on the requests that are worked on, which follows how
+//! long they take, and one on the memory of their bodies.
+//!
+//! A queue does not make a server faster. When requests take much longer than they do at other times, fewer are let in at a
+//! time, and the others are told at once to come again: that costs next to nothing, and those who are let in hardly notice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// However long requests take, so many are let in at a time. More make the log's batches larger rather than slower.
+const FEWEST: usize = 128;
+/// How many are let in at first.
+const FIRST: usize = 512;
+/// How long one looks before the bound is moved,
+const WINDOW: Duration = Duration::from_millis(100);
+/// and at how many requests at least.
+const SAMPLE: u64 = 32;
+/// Requests that take this long on average are not waiting for one another, whatever they take at other times.
+const UNHURRIED: u64 = 25_000;
+/// What a body may take whatever the others take, in bytes: commands are smaller, as a rule. So it is the large ones that
+/// are cut off.
+const SMALL_BODY: usize = 16 * 1024;
+
+/// Counts requests and bytes. Times are microseconds.
+#[derive(Debug)]
+pub(super) struct Admission {
+    most: usize,
+    body_memory: usize,
+    begun: Instant,
+    /// How many are worked on.
+    working: AtomicUsize,
+    /// How many may be.
+    bound: AtomicUsize,
+    /// What bodies take that were received and not answered, in bytes.
+    bytes: AtomicUsize,
+    /// When the window began, and what was seen in it.
+    since: AtomicU64,
+    requests: AtomicU64,
+    took: AtomicU64,
+    peak: AtomicUsize,
+    /// What requests take on average when there are few.
+    usual: AtomicU64,
+    /// How many were turned away, and when that was last told.
+    turned_away: AtomicU64,
+    told: AtomicU64,
+}
+
+impl Admission {
+    /// At most so many requests at a time, with bodies of so many bytes.
+    pub(super) fn new(most: usize, body_memory: usize) -> Self {
+        Self {
+            most,
+            body_memory,
+            begun: Instant::now(),
+            working: AtomicUsize::new(0),
+            bound: AtomicUsize::new(FIRST.min(most)),
+            bytes: AtomicUsize::new(0),
+            since: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            took: AtomicU64::new(0),
+            peak: AtomicUsize::new(0),
+            usual: AtomicU64::new(u64::MAX),
+            turned_away: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether there is no place left. To be asked before a body is read, for which it would be in vain.
+    pub(super) fn is_full(&self) -> bool {
+        self.working.load(Relaxed) >= self.bound.load(Relaxed)
+    }
+
+    /// A place for a request, if there is one.
+    pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
+        let before = self.working.fetch_add(1, Relaxed);
+        if before >= self.bound.load(Relaxed) {
+            self.working.fetch_sub(1, Relaxed);
+            return None;
+        }
+        // Mostly it is no new peak, and then nobody else's cache has to hear of it.
+        if before >= self.peak.load(Relaxed) {
+            self.peak.fetch_max(before + 1, Relaxed);
+        }
+        Some(Place { admission: self.clone(), since: Instant::now() })
+    }
+
+    /// Whether a body that has so many bytes may have more, which are counted in. `all` is what it has with them.
+    fn take(&self, more: usize, all: usize) -> bool {
+        let together = self.bytes.fetch_add(more, Relaxed) + more;
+        if together <= self.body_memory || all <= SMALL_BODY {
+            return true;
+        }
+        self.bytes.fetch_sub(more, Relaxed);
+        false
+    }
+
+    /// A request was turned away. That is told every ten seconds at most.
+    pub(super) fn turn_away(&self) {
+        const APART: u64 = 10_000_000;
+
+        self.turned_away.fetch_add(1, Relaxed);
+        let (now, told) = (self.now(), self.told.load(Relaxed));
+        let first = told == 0 || now.saturating_sub(told) >= APART;
+        if first && self.told.compare_exchange(told, now.max(1), Relaxed, Relaxed).is_ok() {
+            let requests = self.turned_away.swap(0, Relaxed);
+            let at_a_time = self.bound.load(Relaxed);
+            tracing::warn!(requests, at_a_time, "more is asked than can be done: requests were turned away");
+        }
+    }
+
+    fn now(&self) -> u64 {
+        micros(self.begun.elapsed())
+    }
+
+    /// A request took so long.
+    fn note(&self, took: Duration) {
+        self.took.fetch_add(micros(took), Relaxed);
+        let requests = self.requests.fetch_add(1, Relaxed) + 1;
+        if requests < SAMPLE {
+            return;
+        }
+        let (now, since) = (self.now(), self.since.load(Relaxed));
+        let over = now.saturating_sub(since) >= micros(WINDOW);
+        // One of them moves the bound; what others add meanwhile may count twice or not at all, which does not matter.
+        if over && self.since.compare_exchange(since, now, Relaxed, Relaxed).is_ok() {
+            let requests = self.requests.swap(0, Relaxed).max(1);
+            let average = self.took.swap(0, Relaxed) / requests;
+            let peak = self.peak.swap(self.working.load(Relaxed), Relaxed);
+            let (bound, usual) = (self.bound.load(Relaxed), self.usual.load(Relaxed));
+            let (bound, usual) = moved(bound, usual, average, peak, self.most);
+            self.bound.store(bound, Relaxed);
+            self.usual.store(usual, Relaxed);
+        }
+    }
+}
+
+/// The bound and the usual time after a window in which requests took so long on average, and so many were there at a time.
+fn moved(bound: usize, usual: u64, average: u64, peak: usize, most: usize) -> (usize, u64) {
+    // What is usual may become more with the years, and must not follow an overload of minutes.
+    let usual = usual.saturating_add((usual / 4096).max(1)).min(average);
+    let fewest = FEWEST.min(most);
+    if average > usual.saturating_mul(2).max(UNHURRIED) {
+        return ((bound - bound / 4).max(fewest), usual);
+    }
+    // A place that nobody wants proves nothing.
+    let wanted = peak >= bound - bound / 4;
+    (if wanted { (bound + bound / 16 + 1).min(most) } else { bound }, usual)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A place of a request that is worked on. It is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    admission: Arc<Admission>,
+    since: Instant,
+}
+
+impl Place {
+    /// The request was worked on, and did not wait for anything else than others.
+    pub(super) fn worked(&self) {
+        self.admission.note(self.since.elapsed());
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.admission.working.fetch_sub(1, Relaxed);
+    }
+}
+
+/// What a body takes. It is given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Bytes {
+    admission: Arc<Admission>,
+    /// What it may take at most: of a larger one no more is kept.
+    most: usize,
+    taken: AtomicUsize,
+}
+
+impl Bytes {
+    /// Those of a body of which at most so many are kept.
+    pub(super) fn new(admission: Arc<Admission>, most: usize) -> Self {
+        Self { admission, most, taken: AtomicUsize::new(0) }
+    }
+
+    /// Counts so many more, if there is room for them.
+    pub(super) fn take(&self, more: usize) -> bool {
+        let taken = self.taken.load(Relaxed);
+        let more = more.min(self.most - taken);
+        let fits = self.admission.take(more, taken + more);
+        if fits {
+            self.taken.store(taken + more, Relaxed);
+        }
+        fits
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        self.admission.bytes.fetch_sub(self.taken.load(Relaxed), Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_so_many_places_and_each_is_free_again() {
+        let admission = Arc::new(Admission::new(2, 0));
+        let (first, second) = (admission.enter(), admission.enter());
+        assert!(first.is_some() && second.is_some() && admission.is_full() && admission.enter().is_none());
+        drop(first);
+        assert!(!admission.is_full());
+        let third = admission.enter();
+        assert!(third.is_some() && admission.enter().is_none());
+    }
+
+    #[test]
+    fn requests_that_take_longer_than_usual_make_the_bound_smaller_and_it_grows_again() {
+        let (mut bound, mut usual) = (512, u64::MAX);
+        for _ in 0..10 {
+            (bound, usual) = moved(bound, usual, 8_000, 64, 2048);
+        }
+        assert_eq!(bound, 512, "nobody wants more places");
+        for _ in 0..600 {
+            (bound, usual) = moved(bound, usual, 80_000, bound, 2048);
+        }
+        assert_eq!(bound, FEWEST);
+        assert!(usual < 12_500, "a minute's overload became usual: {usual}");
+        for _ in 0..100 {
+            (bound, usual) = moved(bound, usual, 9_000, bound, 2048);
+        }
+        assert_eq!(bound, 2048);
+    }
+
+    #[test]
+    fn what_always_takes_long_is_usual() {
+        let (mut bound, mut usual) = (512, u64::MAX);
+        for _ in 0..10 {
+            (bound, usual) = moved(bound, usual, 200_000, 512, 2048);
+        }
+        assert!(bound > 512, "{bound}");
+        assert_eq!(moved(bound, usual, 450_000, 512, 2048).0, bound - bound / 4);
+    }
+
+    #[test]
+    fn large_bodies_are_cut_off_and_small_ones_are_not() {
+        let admission = Arc::new(Admission::new(1, 100_000));
+        let body = || Bytes::new(admission.clone(), 80_000);
+        let (first, second, small) = (body(), body(), body());
+        assert!(first.take(60_000) && first.take(60_000), "no more is kept of a body than its limit");
+        assert!(!second.take(SMALL_BODY + 10_000) && small.take(SMALL_BODY));
+        drop(first);
+        assert!(second.take(SMALL_BODY + 10_000));
+        drop((second, small));
+        assert_eq!(admission.bytes.load(Relaxed), 0);
+    }
+}

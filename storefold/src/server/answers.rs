@@ -1,0 +1,144 @@
+//! Answers on their way out, and those that are given before anybody has worked on a request.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use axum::response::IntoResponse as _;
+use http_body::{Frame, SizeHint};
+use write_side::http::Problem;
+
+use super::admission::Place;
+use super::line::Line;
+
+/// The body of an answer. While it is sent, its request has its place, and the connection is busy.
+#[derive(Default)]
+pub(super) struct Answer {
+    body: Body,
+    _place: Option<Place>,
+    line: Option<Arc<Line>>,
+}
+
+impl Answer {
+    pub(super) fn new(body: Body, place: Option<Place>, line: Option<Arc<Line>>) -> Self {
+        Self { body, _place: place, line }
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(line) = &self.line {
+            line.end();
+        }
+    }
+}
+
+/// 503: there is no place for the request, or no memory for its body. Written once: it is given when there is no time.
+pub(super) fn overloaded() -> Response<Body> {
+    const PROBLEM: &str = r#"{"type":"/problems/overloaded","title":"The server has too much to do","status":503,"detail":"more is asked than can be done at the moment; send the same request again in a second, with the same Idempotency-Key if it is a command"}"#;
+
+    let mut response = Response::new(Body::from(PROBLEM));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// 408: the body was not here in time.
+pub(super) fn too_slow(seconds: u64) -> Response<Body> {
+    let detail = format!("the body was not here within {seconds} seconds");
+    let problem = Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body came too slowly", detail);
+    let mut response = problem.into_response();
+    // What is still to come of the body would be taken for the next request.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// 504: the answer was not here in time.
+pub(super) fn timed_out(seconds: u64) -> Response<Body> {
+    let detail = format!(
+        "there was no answer within {seconds} seconds; the outcome is unknown: a command may be carried out yet. Send the \
+         same request again, with the same Idempotency-Key if it is a command"
+    );
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, "timed-out", "The answer took too long", detail).into_response()
+}
+
+/// 415: the body is compressed.
+pub(super) fn encoded() -> Response<Body> {
+    let detail = "a body is sent as it is; leave Content-Encoding out";
+    let title = "The body is encoded";
+    let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-encoding", title, detail);
+    let mut response = problem.into_response();
+    response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    response
+}
+
+/// 429: the caller has sent as many requests as it may.
+pub(super) fn too_many(seconds: u64) -> Response<Body> {
+    let detail = format!("as many requests were sent as are allowed; send the next one in {seconds} s");
+    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests", detail);
+    let mut response = problem.into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+/// 500: a fault of this program.
+pub(super) fn at_fault() -> Response<Body> {
+    let detail = "the fault is on this side; its details are in the server's log";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server is at fault", detail).into_response()
+}
+
+/// Whether an answer is sent for as long as somebody follows it.
+pub(super) fn is_followed(response: &Response<Body>) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+        || kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// Headers that say what may be done with an answer: it is what its type says, it is shown in no frame, its address is told
+/// to nobody, and it is kept by nobody unless it says so itself.
+pub(super) fn secure(response: &mut Response<Body>, method: &Method, tls: bool) {
+    const STATIC: [(HeaderName, HeaderValue); 3] = [
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+
+    let headers = response.headers_mut();
+    headers.reserve(STATIC.len() + 3);
+    for (name, value) in STATIC {
+        headers.insert(name, value);
+    }
+    if !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors 'none'"));
+    }
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        // What has a tag may be kept by the caller, who asks whether it is still so.
+        let tagged = method == Method::GET && headers.contains_key(header::ETAG);
+        let keep = if tagged { "private, no-cache" } else { "no-store" };
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(keep));
+    }
+    if tls {
+        let year = HeaderValue::from_static("max-age=31536000");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
+    }
+}

@@ -1,0 +1,212 @@
+//! What happens to every request before anybody works on it, and to its answer afterwards. One service, so that what is not
+//! configured costs nothing.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use access::Gate;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{HeaderMap, Method, Request, Response, header};
+use axum::{BoxError, Router};
+use tokio::time::Instant;
+use tower::{Service, ServiceExt as _};
+use tracing::Instrument as _;
+
+use super::admission::{Admission, Place};
+use super::answers::{self, Answer};
+use super::line::Line;
+use super::peers::Proxies;
+use super::rates::{Rates, Sender, Standing};
+use super::received::{Fault, Receipt, Received};
+use crate::config::Http;
+use crate::trade::SANDBOX;
+
+/// What all connections share.
+pub(super) struct Desk {
+    admission: Arc<Admission>,
+    rates: Option<Rates>,
+    proxies: Proxies,
+    gate: Gate,
+    body_timeout: Duration,
+    request_timeout: Duration,
+    /// What is kept of a body at most, in bytes.
+    body_limit: usize,
+    tls: bool,
+}
+
+impl Desk {
+    pub(super) fn new(http: &Http, gate: Gate, tls: bool) -> Self {
+        Self {
+            admission: Arc::new(Admission::new(http.in_flight, http.body_memory)),
+            rates: http.rate.map(Rates::new),
+            proxies: Proxies::new(http.trusted_proxies.0.clone(), http.forwarded_by),
+            gate,
+            body_timeout: http.body_timeout,
+            request_timeout: http.request_timeout,
+            body_limit: http.body_limit,
+            tls,
+        }
+    }
+}
+
+/// The service of one connection.
+#[derive(Clone)]
+pub(super) struct Edge {
+    router: Router,
+    desk: Arc<Desk>,
+    peer: IpAddr,
+    line: Arc<Line>,
+}
+
+impl Edge {
+    pub(super) fn new(router: Router, desk: Arc<Desk>, peer: IpAddr, line: Arc<Line>) -> Self {
+        Self { router, desk, peer, line }
+    }
+
+    /// Answers a request: what is said of it, and the place that it has while that is sent.
+    async fn answer<B>(&self, request: Request<B>) -> (Response<Body>, Option<Place>)
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
+    {
+        match kind(&request, self.peer) {
+            // Whoever asks whether the server lives has to be told, and the shop's own gateway is asked by the shop.
+            Kind::Exempt => (self.work(request.map(Body::new)).await, None),
+            Kind::Usual => {
+                let standing = match &self.desk.rates {
+                    Some(rates) => Some((rates, self.stand(rates, request.headers()).await)),
+                    None => None,
+                };
+                let (mut response, place) = match standing {
+                    Some((_, standing)) if !standing.allowed => (answers::too_many(standing.wait), None),
+                    _ => self.admit(request).await,
+                };
+                if let Some((rates, standing)) = standing {
+                    rates.tell(standing, response.headers_mut());
+                }
+                (response, place)
+            }
+        }
+    }
+
+    /// How the caller stands: whoever has a token that is accepted by its name, others by where they are. A name that was
+    /// made up would count for somebody else.
+    async fn stand(&self, rates: &Rates, headers: &HeaderMap) -> Standing {
+        let caller = self.desk.gate.caller(headers).await;
+        match caller.ok().flatten().and_then(|caller| caller.subject) {
+            Some(subject) => rates.count(Sender::Subject(&subject)),
+            None => rates.count(Sender::Peer(self.desk.proxies.client(self.peer, headers))),
+        }
+    }
+
+    async fn admit<B>(&self, request: Request<B>) -> (Response<Body>, Option<Place>)
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
+    {
+        let desk = &self.desk;
+        if desk.admission.is_full() {
+            desk.admission.turn_away();
+            return (answers::overloaded(), None);
+        }
+        let encodings = request.headers().get_all(header::CONTENT_ENCODING);
+        if encodings.iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            return (answers::encoded(), None);
+        }
+        let begun = Instant::now();
+        let receipt = Arc::new(Receipt::new(desk.admission.clone(), desk.body_limit));
+        let waits = request.headers().contains_key("storefold-after");
+        let until = begun + desk.body_timeout;
+        let request = if request.body().is_end_stream() {
+            if receipt.arrived().is_err() {
+                desk.admission.turn_away();
+                return (answers::overloaded(), None);
+            }
+            request.map(|_| Body::empty())
+        } else {
+            request.map(|body| Body::new(Received::new(body, until, receipt.clone())))
+        };
+        // In a task of its own, with its place: a client that hangs up, or that was told that it takes too long, must not
+        // cut off what a connection to the database is busy with, nor have others believe that there is room.
+        let (edge, kept) = (self.clone(), receipt.clone());
+        let work = async move {
+            let response = edge.work(request).await;
+            let place = kept.place();
+            if let Some(place) = place.as_ref().filter(|_| !waits) {
+                place.worked();
+            }
+            (response, place)
+        };
+        let work = tokio::spawn(work.in_current_span());
+        let answered = tokio::time::timeout_at(begun + desk.request_timeout, work).await;
+        let (response, place) = match answered {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a request's task ended early");
+                (answers::at_fault(), None)
+            }
+            Err(_) => (answers::timed_out(desk.request_timeout.as_secs()), None),
+        };
+        match receipt.fault() {
+            None if answers::is_followed(&response) => (response, None),
+            None => (response, place),
+            Some(Fault::TooSlow) => (answers::too_slow(desk.body_timeout.as_secs()), None),
+            Some(Fault::NoMemory | Fault::NoPlace) => {
+                desk.admission.turn_away();
+                (answers::overloaded(), None)
+            }
+        }
+    }
+
+    async fn work(&self, request: Request<Body>) -> Response<Body> {
+        match self.router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// What the limits make of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// They hold for it.
+    Usual,
+    /// They do not.
+    Exempt,
+}
+
+fn kind<B>(request: &Request<B>, peer: IpAddr) -> Kind {
+    let path = request.uri().path();
+    let probe = matches!(path, "/livez" | "/readyz") && matches!(*request.method(), Method::GET | Method::HEAD);
+    if probe || peer.is_loopback() && path.starts_with(SANDBOX) { Kind::Exempt } else { Kind::Usual }
+}
+
+impl<B> Service<Request<B>> for Edge
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
+{
+    type Response = Response<Answer>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.line.begin();
+        let edge = self.clone();
+        Box::pin(async move {
+            let method = request.method().clone();
+            let (mut response, place) = edge.answer(request).await;
+            answers::secure(&mut response, &method, edge.desk.tls);
+            // A connection that was handed over is busy for good: nobody waits for requests on it.
+            let upgraded = response.status() == axum::http::StatusCode::SWITCHING_PROTOCOLS;
+            let line = (!upgraded).then_some(edge.line);
+            Ok(response.map(|body| Answer::new(body, place, line)))
+        })
+    }
+}

@@ -1,0 +1,222 @@
+//! Accepting connections, and what clients may take: places, time, memory, requests. See docs/limits.md.
+
+mod admission;
+mod answers;
+mod edge;
+mod line;
+mod peers;
+mod rates;
+mod received;
+mod tls;
+
+use std::convert::Infallible;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use access::Gate;
+use anyhow::Context as _;
+use axum::Router;
+use axum::http::{HeaderName, Method, Request, Response, header};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tower::{Layer, Service};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use self::answers::Answer;
+use self::edge::{Desk, Edge};
+use self::line::{Line, Patient};
+use self::tls::Tls;
+use crate::config::{Http, Origin, TlsFiles};
+
+/// How many files a process opens besides the connections of clients: those to Postgres, to KurrentDB and to the gateway.
+const OTHER_FILES: u64 = 256;
+/// How long a browser may remember what pages of another origin may do. None remembers it for longer.
+const PREFLIGHT: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// What clients find when they connect.
+pub(crate) struct Front {
+    http: Http,
+    tls: Option<Tls>,
+    gate: Gate,
+}
+
+impl Front {
+    /// A front with these limits; `gate` tells callers from one another.
+    ///
+    /// # Errors
+    /// When the certificate or its key cannot be used.
+    pub(crate) fn new(http: &Http, tls: Option<&TlsFiles>, gate: Gate) -> anyhow::Result<Self> {
+        let tls = tls.map(|files| Tls::read(files.clone())).transpose().context("TLS cannot be spoken")?;
+        Ok(Self { http: http.clone(), tls, gate })
+    }
+}
+
+/// Serves until `stop` says so, then lets what is under way end, for at most `drain`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    front: Front,
+    stop: watch::Receiver<bool>,
+    drain: Duration,
+) {
+    let Front { http, tls, gate } = front;
+    let reloading = tls.clone().map(|tls| tokio::spawn(tls.reload(stop.clone())));
+    let desk = Arc::new(Desk::new(&http, gate, tls.is_some()));
+    let edge = move |peer, line| Edge::new(router.clone(), desk.clone(), peer, line);
+    let accepting = Accepting { listener, http: Arc::new(http), tls, stop, drain };
+    match cors(&accepting.http.cors_origins.0) {
+        Some(cors) => accepting.run(move |peer, line| cors.layer(edge(peer, line))).await,
+        None => accepting.run(edge).await,
+    }
+    if let Some(reloading) = reloading {
+        reloading.abort();
+    }
+}
+
+/// What pages of these origins may do: whatever their tokens allow. They bring no cookies, for there are none.
+fn cors(origins: &[Origin]) -> Option<CorsLayer> {
+    let exposed =
+        ["storefold-position", "storefold-as-of", "ratelimit", "ratelimit-policy"].map(HeaderName::from_static);
+    let exposed = exposed.into_iter().chain([header::ETAG, header::LOCATION, header::RETRY_AFTER, header::ALLOW]);
+    let layer = || {
+        CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins.iter().map(|origin| origin.0.clone())))
+            .allow_methods([Method::GET, Method::POST])
+            .allow_headers(AllowHeaders::mirror_request())
+            .expose_headers(exposed.collect::<Vec<_>>())
+            .max_age(PREFLIGHT)
+    };
+    (!origins.is_empty()).then(layer)
+}
+
+/// What the loop that accepts connections works with.
+struct Accepting {
+    listener: TcpListener,
+    http: Arc<Http>,
+    tls: Option<Tls>,
+    stop: watch::Receiver<bool>,
+    drain: Duration,
+}
+
+impl Accepting {
+    /// Gives each connection a service of its own.
+    async fn run<S>(mut self, service: impl Fn(IpAddr, Arc<Line>) -> S)
+    where
+        S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+    {
+        let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+        // Both are for the line to see to: it knows a connection that waits from one that is slow.
+        builder.http1().header_read_timeout(None).max_buf_size(self.http.header_limit);
+        let builder = Arc::new(builder);
+        let graceful = GracefulShutdown::new();
+        let places = Arc::new(Semaphore::new(places(self.http.connections)));
+        loop {
+            let accepted = tokio::select! {
+                _ = self.stop.wait_for(|stop| *stop) => break,
+                accepted = accept(&self.listener, &places) => accepted,
+            };
+            let (stream, peer, place) = match accepted {
+                Ok(accepted) => accepted,
+                // The client has gone again. To wait for that would let one of them hold up all.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {
+                    continue;
+                }
+                Err(error) => {
+                    // Out of file descriptors, as a rule: those that are open must close first.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let line = Arc::new(Line::default());
+            let service = TowerToHyperService::new(service(peer.ip().to_canonical(), line.clone()));
+            let (builder, http, watcher) = (builder.clone(), self.http.clone(), graceful.watcher());
+            let tls = self.tls.as_ref().map(Tls::acceptor);
+            tokio::spawn(async move {
+                // Answers are small and complete; waiting for more to send would only delay them. A client that has gone
+                // again does not matter: reading will say so.
+                let _ = stream.set_nodelay(true);
+                match tls {
+                    None => talk(&builder, stream, &http, line, service, watcher).await,
+                    // In the connection's own task: nobody waits for the handshake of another.
+                    Some(tls) => match tokio::time::timeout(http.header_timeout, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => talk(&builder, stream, &http, line, service, watcher).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+                        Err(_) => tracing::debug!("a handshake took too long"),
+                    },
+                }
+                drop(place);
+            });
+        }
+        drop(self.listener);
+        if tokio::time::timeout(self.drain, graceful.shutdown()).await.is_err() {
+            tracing::warn!(seconds = self.drain.as_secs(), "requests that were still under way were cut off");
+        }
+    }
+}
+
+/// Serves one connection to its end.
+async fn talk<I, S>(
+    builder: &Builder<TokioExecutor>,
+    stream: I,
+    http: &Http,
+    line: Arc<Line>,
+    service: TowerToHyperService<S>,
+    watcher: Watcher,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let stream = TokioIo::new(Patient::new(stream, http, line));
+    // With upgrades, for the subscriptions of GraphQL come over WebSockets.
+    let connection = builder.serve_connection_with_upgrades(stream, service).into_owned();
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, place))
+}
+
+/// How many connections there is room for: as many as are wanted, where the system lets the process have so many.
+fn places(wanted: usize) -> usize {
+    let files = wanted as u64 + OTHER_FILES;
+    let limits = getrlimit(Resource::Nofile);
+    // No limit at all is more than anybody wants.
+    let (now, most) = (limits.current.unwrap_or(u64::MAX), limits.maximum.unwrap_or(u64::MAX));
+    if now >= files {
+        return wanted;
+    }
+    let raised = files.min(most).max(now);
+    let had = match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limits.maximum }) {
+        Ok(()) => raised,
+        Err(_) => now,
+    };
+    if had >= files {
+        return wanted;
+    }
+    let room = usize::try_from(had.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).max(1);
+    tracing::warn!(
+        http.connections = wanted,
+        room,
+        "the system lets this process have {had} files open; raise that (ulimit -n), or lower http.connections"
+    );
+    room
+}
