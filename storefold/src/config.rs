@@ -52,6 +52,10 @@ pub(crate) struct Config {
     pub(crate) log_format: Option<LogFormat>,
     /// What is logged, as directives of `tracing_subscriber::EnvFilter`.
     pub(crate) log_filter: String,
+    /// Where spans are sent, by OTLP over HTTP. `None`: nowhere.
+    pub(crate) traces_endpoint: Option<String>,
+    /// Of how many traces that begin here the spans are sent: none is 0, all is 1.
+    pub(crate) traces_sample: f64,
     /// Where the programs of the private cluster are. `None`: they are looked for.
     pub(crate) postgres_bin_dir: Option<PathBuf>,
     /// How long requests under way may take when the process is asked to stop.
@@ -256,6 +260,10 @@ pub(crate) enum ConfigError {
     Leeway { seconds: u64 },
     #[error("token.jwks_url cannot be used")]
     JwksUrl(#[source] access::KeysError),
+    #[error("traces.endpoint = {endpoint:?} is no URL to send spans to, such as http://127.0.0.1:4318/v1/traces")]
+    TracesEndpoint { endpoint: String },
+    #[error("traces.sample = {sample} is no fraction from 0 to 1")]
+    TracesSample { sample: f64 },
     #[error("{key} must not be empty")]
     Empty { key: &'static str },
     #[error("cursor_key has {length} characters; it needs {SHORTEST_CURSOR_KEY}")]
@@ -383,6 +391,8 @@ impl Config {
             roles: raw.roles,
             log_format: raw.log_format,
             log_filter: raw.log_filter,
+            traces_endpoint: raw.traces.endpoint.map(check_endpoint).transpose()?,
+            traces_sample: check_sample(raw.traces.sample)?,
             postgres_bin_dir: raw.postgres_bin_dir,
             drain_timeout: Duration::from_secs(raw.drain_timeout),
             body_limit: raw.body_limit,
@@ -428,6 +438,8 @@ impl Config {
             Some(format!("[{}]", roles.join(", "))),
             self.log_format.map(quoted),
             Some(quoted(&self.log_filter)),
+            self.traces_endpoint.as_ref().map(quoted),
+            Some(self.traces_sample.to_string()),
             self.cursor_key.as_ref().map(|_| quoted(MASK)),
             self.introspection.map(|shown| shown.to_string()),
             self.trusted_documents.as_ref().map(|path| quoted(path.display())),
@@ -665,7 +677,7 @@ impl Setting {
 }
 
 /// Every setting, in the order in which they are printed.
-const SETTINGS: [Setting; 44] = [
+const SETTINGS: [Setting; 46] = [
     Setting::new("database_url").unset("a private Postgres in the data directory").or_plain_variable(),
     Setting::new("event_store_url").unset("the log is in the database").or_plain_variable(),
     Setting::new("listen"),
@@ -681,6 +693,8 @@ const SETTINGS: [Setting; 44] = [
     Setting::new("roles"),
     Setting::new("log_format").unset("text on a terminal, else json"),
     Setting::new("log_filter"),
+    Setting::new("traces.endpoint").unset("traces are not collected"),
+    Setting::new("traces.sample"),
     Setting::new("cursor_key").unset("made once and kept in the data directory"),
     Setting::new("graphql.introspection").unset("the schema is shown where only this machine is served"),
     Setting::new("graphql.trusted_documents").unset("any document is answered that keeps within the limits"),
@@ -732,6 +746,7 @@ struct Raw {
     roles: Roles,
     log_format: Option<LogFormat>,
     log_filter: String,
+    traces: RawTraces,
     cursor_key: Option<SecretString>,
     #[serde(default)]
     graphql: RawGraphQl,
@@ -751,6 +766,12 @@ struct Raw {
 struct RawGraphQl {
     introspection: Option<bool>,
     trusted_documents: Option<PathBuf>,
+}
+
+#[derive(serde::Deserialize)]
+struct RawTraces {
+    endpoint: Option<String>,
+    sample: f64,
 }
 
 #[derive(serde::Deserialize)]
@@ -808,7 +829,7 @@ struct RawSandbox {
     secret: Option<SecretString>,
 }
 
-fn defaults() -> [(&'static str, &'static str); 26] {
+fn defaults() -> [(&'static str, &'static str); 27] {
     [
         ("listen", "127.0.0.1:8080"),
         ("tokens", "required"),
@@ -818,6 +839,7 @@ fn defaults() -> [(&'static str, &'static str); 26] {
         ("data_dir", ".storefold"),
         ("roles", "write,process,project,read"),
         ("log_filter", "info"),
+        ("traces.sample", "1"),
         ("drain_timeout", "30"),
         ("body_limit", "1048576"),
         ("cache_bytes", "33554432"),
@@ -887,6 +909,17 @@ fn flat(prefix: &str, values: &Map<String, Value>) -> Vec<(String, String)> {
         }
     };
     values.iter().flat_map(named).collect()
+}
+
+/// The URL of a collector.
+fn check_endpoint(endpoint: String) -> Result<String, ConfigError> {
+    let is_http = reqwest::Url::parse(&endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if is_http { Ok(endpoint) } else { Err(ConfigError::TracesEndpoint { endpoint }) }
+}
+
+/// A fraction.
+fn check_sample(sample: f64) -> Result<f64, ConfigError> {
+    if (0.0..=1.0).contains(&sample) { Ok(sample) } else { Err(ConfigError::TracesSample { sample }) }
 }
 
 fn check_url(key: &'static str, url: &SecretString) -> Result<(), ConfigError> {

@@ -13,6 +13,8 @@ mod history;
 mod import;
 mod inspect;
 mod logs;
+mod metrics;
+mod observed;
 mod postgres;
 mod rebuild;
 mod repairs;
@@ -63,35 +65,41 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         _ => None,
     };
     let config = Config::load(&Environment::of_this_process(), &cli.settings, serve_flags)?;
-    telemetry::init(&config)?;
-    match cli.command {
-        Command::Serve(flags) => serve::serve(&config, &flags).await?,
-        Command::Migrate => Shop::open(&config).await?.close().await?,
-        Command::Import(wanted) => return run_import(&config, &wanted).await,
+    let telemetry = telemetry::init(&config)?;
+    let ended = carry_out(&config, cli.command).await;
+    telemetry.end().await;
+    ended
+}
+
+async fn carry_out(config: &Config, command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(flags) => serve::serve(config, &flags).await?,
+        Command::Migrate => Shop::open(config).await?.close().await?,
+        Command::Import(wanted) => return run_import(config, &wanted).await,
         Command::Rebuild(wanted) => {
             let stop = signals::stop()?;
-            with_shop(&config, async |shop| rebuild::rebuild(shop, &wanted, stop).await).await?;
+            with_shop(config, async |shop| rebuild::rebuild(shop, &wanted, stop).await).await?;
         }
         Command::Verify(wanted) => {
             let stop = signals::stop()?;
-            return with_shop(&config, async |shop| verify::verify(shop, &wanted, stop).await).await;
+            return with_shop(config, async |shop| verify::verify(shop, &wanted, stop).await).await;
         }
-        Command::Repair(wanted) => with_shop(&config, async |shop| verify::repair(shop, &wanted).await).await?,
-        Command::Status { json } => with_shop(&config, async |shop| inspect::status(shop, json).await).await?,
-        Command::Parked { json } => with_shop(&config, async |shop| inspect::parked(shop, json).await).await?,
-        Command::Retry(wanted) => with_shop(&config, async |shop| inspect::retry(shop, &wanted).await).await?,
-        Command::Redrive(wanted) => with_shop(&config, async |shop| inspect::redrive(shop, &wanted).await).await?,
-        Command::Skip(wanted) => with_shop(&config, async |shop| inspect::skip(shop, &wanted).await).await?,
-        Command::Stream(wanted) => with_shop(&config, async |shop| inspect::stream(shop, &wanted).await).await?,
-        Command::Demo => with_shop(&config, bring_demo).await?,
-        Command::Export(wanted) => export::run(&config, &wanted, signals::stop()?).await?,
-        Command::CopyLog(wanted) => copy_log::run(&config, &wanted, signals::stop()?).await?,
-        Command::CheckStore(wanted) => return check_store::run(&config, &wanted).await,
-        Command::Token(wanted) => print(&format!("{}\n", tokens::token(&config, &wanted)?))?,
+        Command::Repair(wanted) => with_shop(config, async |shop| verify::repair(shop, &wanted).await).await?,
+        Command::Status { json } => with_shop(config, async |shop| inspect::status(shop, json).await).await?,
+        Command::Parked { json } => with_shop(config, async |shop| inspect::parked(shop, json).await).await?,
+        Command::Retry(wanted) => with_shop(config, async |shop| inspect::retry(shop, &wanted).await).await?,
+        Command::Redrive(wanted) => with_shop(config, async |shop| inspect::redrive(shop, &wanted).await).await?,
+        Command::Skip(wanted) => with_shop(config, async |shop| inspect::skip(shop, &wanted).await).await?,
+        Command::Stream(wanted) => with_shop(config, async |shop| inspect::stream(shop, &wanted).await).await?,
+        Command::Demo => with_shop(config, bring_demo).await?,
+        Command::Export(wanted) => export::run(config, &wanted, signals::stop()?).await?,
+        Command::CopyLog(wanted) => copy_log::run(config, &wanted, signals::stop()?).await?,
+        Command::CheckStore(wanted) => return check_store::run(config, &wanted).await,
+        Command::Token(wanted) => print(&format!("{}\n", tokens::token(config, &wanted)?))?,
         Command::Config => print(&config.to_toml())?,
         Command::Schema { schema, check: Some(old) } => return schema::check(schema, &old),
         Command::Schema { schema, check: None } => print(&schema::text_of(schema)?)?,
-        Command::Postgres { throw_away } => run_postgres(&config, throw_away).await?,
+        Command::Postgres { throw_away } => run_postgres(config, throw_away).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

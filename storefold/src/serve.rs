@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgPool;
 use tokio::net::TcpListener;
@@ -23,7 +24,7 @@ use crate::server::Front;
 use crate::shop::{Head, Shop};
 use crate::tokens::{self, Demanded};
 use crate::trade::{self, Counter};
-use crate::{cli, demo, server, signals};
+use crate::{cli, demo, metrics, observed, server, signals};
 
 /// Serves until SIGTERM or Ctrl-C, then drains.
 ///
@@ -32,16 +33,24 @@ use crate::{cli, demo, server, signals};
 pub(crate) async fn serve(config: &Config, flags: &cli::ServeFlags) -> anyhow::Result<()> {
     // Before anything is started, so that no signal finds the process without a handler.
     let stop = signals::stop()?;
+    let figures = metrics::keep()?;
     let shop = Shop::open(config).await?;
-    let served = run(config, &shop, flags, stop).await;
+    let served = run(config, &shop, flags, stop, figures).await;
     let closed = shop.close().await;
     served.and(closed)
 }
 
-async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+async fn run(
+    config: &Config,
+    shop: &Shop,
+    flags: &cli::ServeFlags,
+    stop: watch::Receiver<bool>,
+    figures: PrometheusHandle,
+) -> anyhow::Result<()> {
     let plays = |role| config.roles.contains(role);
     let demanded = tokens::demanded(config)?;
-    let mut router = probes(shop.read_pool.clone(), stop.clone());
+    let figures = access::guard(metrics::router(figures, shop), &demanded.gate);
+    let mut router = probes(shop.read_pool.clone(), stop.clone()).merge(figures);
     if plays(Role::Write) {
         let commands =
             write_side::http::router_until(shop.executor(), shop.registry(), config.body_limit, stop.clone());
@@ -71,7 +80,7 @@ async fn run(config: &Config, shop: &Shop, flags: &cli::ServeFlags, stop: watch:
     // What nobody handles is a problem too; a panic is answered, logged, and harms only its own request.
     let router = router
         .layer(tower_http::catch_panic::CatchPanicLayer::new())
-        .layer(tower_http::trace::TraceLayer::new_for_http());
+        .layer(axum::middleware::from_fn(observed::observe));
     let front = Front::new(&config.http, config.tls.as_ref(), demanded.gate.clone())?;
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener

@@ -10,13 +10,14 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each crate of the workspace may know of the others. `tests` and `benches` may know all, as `storefold` does.
-const MAY_KNOW: [(&str, &[&str]); 7] = [
+const MAY_KNOW: [(&str, &[&str]); 8] = [
     ("access", &[]),
     ("domain", &[]),
     // For its tests.
     ("event-store", &["kurrentdb-server"]),
-    ("write-side", &["access", "domain", "event-store"]),
-    ("projections", &["domain", "event-store"]),
+    ("telemetry", &[]),
+    ("write-side", &["access", "domain", "event-store", "telemetry"]),
+    ("projections", &["domain", "event-store", "telemetry"]),
     ("read-api", &["access"]),
     ("kurrentdb-server", &[]),
 ];

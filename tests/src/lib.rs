@@ -18,6 +18,7 @@ mod house;
 mod import;
 mod mailboxes;
 mod moving;
+mod observability;
 mod open_shop;
 mod read_model_docs;
 mod read_models;

@@ -13,6 +13,8 @@ use event_store::{
     Append, AppendError, Appended, Direction, EventStore, EventType, Expected, MAX_APPEND_BYTES, MAX_APPEND_EVENTS,
     Metadata, NewEvent, Position, RecordedEvent, StreamName,
 };
+use metrics::counter;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::cache::Kept;
@@ -115,7 +117,7 @@ async fn attempt<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, letters: &mut [
     let (mut attempts, mut alone, mut asked) = (0, false, false);
     while letters.iter().any(Letter::is_open) {
         if knowledge == Knowledge::Outdated {
-            read(site, kept, letters).await.map_err(Failure::Load)?;
+            read(site, kept, letters).instrument(tracing::debug_span!("load")).await.map_err(Failure::Load)?;
             knowledge = Knowledge::Certain;
         }
         if let Some(base) = kept.base().filter(|_| !asked) {
@@ -137,12 +139,14 @@ async fn attempt<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, letters: &mut [
         }
         let expected = Expected::last(kept.loaded.revision);
         let append = Append { stream: stream.clone(), expected, events: std::mem::take(&mut plan.events) };
-        match store.append_together(append, &plan.lengths).await {
+        let appended = store.append_together(append, &plan.lengths).instrument(tracing::debug_span!("append"));
+        match appended.await {
             Ok(ends) => {
                 plan.settle(stream, kept, letters, ends);
                 knowledge = Knowledge::Certain;
             }
             Err(AppendError::Conflict { .. }) => {
+                counter!("command_conflicts_total", "category" => D::CATEGORY).increment(1);
                 knowledge = Knowledge::Outdated;
                 attempts += 1;
                 if attempts == MAX_ATTEMPTS {
@@ -216,9 +220,14 @@ async fn read<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, letters: &mut [Let
     let mut looks: Vec<_> = open.map(|(place, letter)| (place, Earlier::new(&letter.envelope))).collect();
     let Site { store, stream, .. } = site;
     let mut known = std::mem::replace(kept, Kept::nothing());
+    let mut from = "memory";
     if known.loaded.revision.is_none() {
-        known = site.restore().await.unwrap_or(known);
+        (known, from) = match site.restore().await {
+            Some(restored) => (restored, "snapshot"),
+            None => (known, "start"),
+        };
     }
+    counter!("aggregate_reads_total", "category" => D::CATEGORY, "from" => from).increment(1);
     let look = |recorded: &RecordedEvent, metadata: &Metadata| {
         for (_, earlier) in &mut looks {
             earlier.look_at(recorded, metadata);

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Instant;
 
 use access::Scope;
 use async_trait::async_trait;
@@ -18,10 +19,12 @@ use domain::inventory::Stock;
 use domain::payments::Payment;
 use domain::shipping::Shipment;
 use event_store::{Direction, InvalidStreamName, Position, RecordedEvent, StreamName};
+use metrics::{counter, histogram};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tracing::Instrument as _;
 
 use crate::checkouts::Checkouts;
 use crate::envelope::Envelope;
@@ -159,6 +162,25 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Of what kind it is, in a word.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::UnknownCommand { .. } | Self::Id(_) | Self::Wire(_) => "invalid",
+            Self::Refused { .. } => "refused",
+            Self::Execute(error) => match error {
+                ExecuteError::Refused(never) => match *never {},
+                ExecuteError::PreconditionFailed { .. } => "stale",
+                ExecuteError::KeyReused => "key_reused",
+                ExecuteError::InFlight => "in_flight",
+                ExecuteError::Busy => "busy",
+                ExecuteError::Contended => "contended",
+                ExecuteError::TooLarge { .. } => "too_large",
+                ExecuteError::Stream(_) => "invalid",
+                ExecuteError::Load(_) | ExecuteError::Codec(_) | ExecuteError::Log(_) => "failed",
+            },
+        }
+    }
+
     /// Whether the same command with the same id may succeed when it is sent again, all else being equal.
     pub fn is_transient(&self) -> bool {
         let Self::Execute(error) = self else { return false };
@@ -298,6 +320,30 @@ impl<E: Endpoint> Serves<E> {
         })?;
         Ok((id.parse()?, wire::read(name, body)?))
     }
+
+    async fn carry_out(
+        &self,
+        executor: &Executor,
+        id: &str,
+        command: &str,
+        body: &[u8],
+        envelope: &Envelope,
+    ) -> Result<Answer, Failure> {
+        let category = E::Decider::CATEGORY;
+        let (id, wire) = self.read(id, command, body)?;
+        let command = match E::prepare(wire, executor, envelope.now).await {
+            Ok(command) => command,
+            Err(PrepareError::Refused { detail, figures }) => {
+                // What was to be had when the command was first sent may be gone; its answer is not.
+                let earlier = executor.earlier::<E::Decider>(&id, envelope).await;
+                let earlier = earlier.map_err(|error| told(category, error))?;
+                return earlier.ok_or(Failure::Refused { category, detail, figures });
+            }
+            Err(PrepareError::Load(error)) => return Err(Failure::Execute(error.into())),
+            Err(PrepareError::Stream(error)) => return Err(Failure::Execute(error.into())),
+        };
+        executor.execute::<E::Decider>(&id, command, envelope).await.map_err(|error| told(category, error))
+    }
 }
 
 #[async_trait]
@@ -336,20 +382,24 @@ impl<E: Endpoint> Aggregate for Serves<E> {
         body: &[u8],
         envelope: &Envelope,
     ) -> Result<Answer, Failure> {
-        let category = self.category();
-        let (id, wire) = self.read(id, command, body)?;
-        let command = match E::prepare(wire, executor, envelope.now).await {
-            Ok(command) => command,
-            Err(PrepareError::Refused { detail, figures }) => {
-                // What was to be had when the command was first sent may be gone; its answer is not.
-                let earlier = executor.earlier::<E::Decider>(&id, envelope).await;
-                let earlier = earlier.map_err(|error| told(category, error))?;
-                return earlier.ok_or(Failure::Refused { category, detail, figures });
-            }
-            Err(PrepareError::Load(error)) => return Err(Failure::Execute(error.into())),
-            Err(PrepareError::Stream(error)) => return Err(Failure::Execute(error.into())),
-        };
-        executor.execute::<E::Decider>(&id, command, envelope).await.map_err(|error| told(category, error))
+        // What somebody made up is no name of a figure.
+        let name = self.names.get(command).copied().unwrap_or("none");
+        let span = tracing::info_span!(
+            "command",
+            command.category = self.category(),
+            command.name = name,
+            command.id = %envelope.command_id,
+            correlation.id = %envelope.correlation_id,
+        );
+        let begun = Instant::now();
+        let outcome = self.carry_out(executor, id, command, body, envelope).instrument(span.clone()).await;
+        let labels = [("category", self.category()), ("command", name)];
+        histogram!("command_duration_seconds", &labels).record(begun.elapsed());
+        let [category, command] = labels;
+        let became = outcome.as_ref().map_or_else(Failure::kind, |_| "done");
+        counter!("commands_total", &[category, command, ("outcome", became)]).increment(1);
+        span.in_scope(|| tracing::debug!(outcome = became, "a command was carried out"));
+        outcome
     }
 
     async fn explain(

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use domain::codec::CodecError;
 use domain::decider::Decider;
 use event_store::{AppendError, EventStore, InvalidStreamName, Position, StreamName};
+use metrics::{counter, gauge, histogram};
 use uuid::Uuid;
 
 use crate::batch::{self, Letter, Site};
@@ -202,6 +203,8 @@ impl Executor {
         // Those who were answered get a moment to hand in their next, so that it is among what is carried out now.
         tokio::task::yield_now().await;
         let (waiting, turn) = Mailboxes::next::<D>(&self, &stream);
+        gauge!("mailbox_waiting").decrement(waiting.len() as f64);
+        histogram!("mailbox_batch_commands").record(waiting.len() as f64);
         let (mut letters, mut replies) = (Vec::with_capacity(waiting.len()), Vec::with_capacity(waiting.len()));
         for waiting in waiting {
             letters.push(Letter::<D>::new(waiting.command, Cow::Owned(waiting.envelope)));
@@ -217,7 +220,10 @@ impl Executor {
     }
 
     async fn carry_out<D: Decider>(&self, stream: &StreamName, letters: &mut [Letter<'_, D>]) {
-        let mut kept = self.cache.take::<D>(stream).unwrap_or_else(Kept::nothing);
+        let known = self.cache.take::<D>(stream);
+        let result = if known.is_some() { "hit" } else { "miss" };
+        counter!("aggregate_cache_total", "category" => D::CATEGORY, "result" => result).increment(1);
+        let mut kept = known.unwrap_or_else(Kept::nothing);
         batch::carry_out(self.site(stream), &mut kept, letters).await;
         if let Some(snapshots) = &self.snapshots {
             kept.keep_snapshot(snapshots, stream);

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use domain::decider::Decider;
 use event_store::StreamName;
+use metrics::gauge;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -78,6 +79,7 @@ impl Mailboxes {
         let queue = queue.ok_or(ExecuteError::Busy)?;
         let (reply, answer) = oneshot::channel();
         queue.push_back(Waiting { command, envelope: envelope.clone(), reply });
+        gauge!("mailbox_waiting").increment(1);
         (mailbox.waits, _) = (queue.len(), mailbox.commands.push(id));
         Ok(Entered::Waits(answer))
     }

@@ -42,6 +42,7 @@ use std::sync::Arc;
 use eventstore::{BatchAppendClient, BatchAppendOptions, EventData};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use metrics::{counter, histogram};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -387,8 +388,11 @@ impl Writer {
         };
         let answer =
             session.appends.append_to_stream(append.stream.as_str(), convert::stream_state(frozen), data.to_vec());
+        let sent = Instant::now();
         let failure = match within(self.connection().timing().answer, answer).await {
             Ok(written) => {
+                histogram!("log_append_seconds").record(sent.elapsed());
+                histogram!("log_append_events").record(data.len() as f64);
                 let position = written.current_position().and_then(convert::position);
                 return match (written.current_revision(), position) {
                     (Some(revision), Some(position)) => Verdict::Success(Appended { revision, position }),
@@ -459,6 +463,7 @@ struct Copies {
 
 impl Copies {
     fn failed(&self, failure: Failure) -> AppendError {
+        counter!("log_append_failures_total").increment(1);
         let failure = Arc::new(failure);
         if self.may_be_written { AppendError::Unknown(failure) } else { AppendError::Unavailable(failure) }
     }

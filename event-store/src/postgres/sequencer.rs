@@ -11,6 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use metrics::{counter, histogram};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSeverity};
 use sqlx::{ConnectOptions, Connection as _, Row};
 use tokio::sync::{mpsc, oneshot};
@@ -201,8 +202,10 @@ struct Place {
 /// Writes a batch and answers its appends, at the latest soon after `give_up`. What has to be decided anew goes to `again`.
 async fn write(link: &mut Link, mut entries: Vec<Entry>, again: &mut VecDeque<Job>, end: &End, give_up: Instant) {
     while !entries.is_empty() {
+        let sent = Instant::now();
         let error = match link.send(&entries).await {
             Ok(outcomes) => {
+                histogram!("log_append_seconds").record(sent.elapsed());
                 let (mut events, mut answers, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
                 for (entry, outcome) in entries.into_iter().zip(outcomes) {
                     match outcome.written {
@@ -210,6 +213,7 @@ async fn write(link: &mut Link, mut entries: Vec<Entry>, again: &mut VecDeque<Jo
                         None => left_out.push((entry, outcome.last_revision)),
                     }
                 }
+                histogram!("log_append_events").record(events.len() as f64);
                 // Whoever is answered finds that the log has moved.
                 end.grow(events);
                 for (reply, written) in answers {
@@ -246,6 +250,7 @@ async fn write(link: &mut Link, mut entries: Vec<Entry>, again: &mut VecDeque<Jo
 
 /// Answers that a batch could not be written, or is not known to be.
 fn fail(entries: Vec<Entry>, error: Arc<sqlx::Error>) {
+    counter!("log_append_failures_total").increment(1);
     for job in entries.into_iter().flat_map(|entry| entry.jobs) {
         let failure = if job.may_be_written { AppendError::Unknown } else { AppendError::Unavailable };
         job.answer(Err(failure(error.clone())));

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use event_store::{Filter, Position};
+use event_store::{Filter, Metadata, Position, RecordedEvent};
+use metrics::{Counter, Histogram, counter, histogram};
 use sqlx::postgres::PgPool;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::batch::Begun;
 use super::batch::chain;
@@ -132,6 +133,7 @@ async fn follow<M: ReadModel>(
     let (mut seen, mut written) = (generation.checkpoint, Instant::now());
     // Events that the checkpoint has not passed yet, though they are dealt with.
     let (mut batch, mut passed) = (BATCH.0, 0);
+    let figures = Figures::of(name);
     loop {
         let began = Instant::now();
         let page = match tail.read::<M>(seen, batch) {
@@ -147,8 +149,10 @@ async fn follow<M: ReadModel>(
         let is_due = !begun.is_idle() || written.elapsed() >= LAZY;
         passed += page.events.len();
         if let Some(to) = seen.filter(|_| is_due && seen > generation.checkpoint) {
-            let changes = (page.events.as_slice(), begun, passed);
-            let applied = batch::apply::<M>(&mut connection, &generation, Some(lead), &parking, changes, to).await?;
+            let (changes, span) = ((page.events.as_slice(), begun, passed), span_of(name, &page.events));
+            let applying = batch::apply::<M>(&mut connection, &generation, Some(lead), &parking, changes, to);
+            let applied = applying.instrument(span).await?;
+            figures.count(&page.events, began.elapsed());
             let held;
             (tables, held) = applied;
             tables.keep();
@@ -171,6 +175,43 @@ async fn follow<M: ReadModel>(
             }
             tokio::time::sleep_until(began + GATHER).await;
         }
+    }
+}
+
+/// How many events of a batch it is said of that it follows from them.
+const LINKS: usize = 32;
+
+/// The span of a batch. It follows from whatever brought its events about.
+fn span_of(name: &'static str, events: &[RecordedEvent]) -> Span {
+    let span = tracing::debug_span!("project", otel.kind = "consumer", read_model = name, events = events.len());
+    if telemetry::is_collected() {
+        let traced = events.iter().filter_map(|event| Metadata::from_bytes(&event.metadata).ok()?.traceparent);
+        traced.take(LINKS).for_each(|traceparent| telemetry::link(&span, &traceparent));
+    }
+    span
+}
+
+/// What is measured of a projector.
+struct Figures {
+    events: Counter,
+    batches: Histogram,
+    seconds: Histogram,
+}
+
+impl Figures {
+    fn of(name: &'static str) -> Self {
+        Self {
+            events: counter!("projection_events_total", "read_model" => name),
+            batches: histogram!("projection_batch_events", "read_model" => name),
+            seconds: histogram!("projection_batch_seconds", "read_model" => name),
+        }
+    }
+
+    /// Counts a batch that was written.
+    fn count(&self, events: &[RecordedEvent], took: Duration) {
+        self.events.increment(events.len() as u64);
+        self.batches.record(events.len() as f64);
+        self.seconds.record(took);
     }
 }
 

@@ -8,6 +8,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
 use http_body::{Frame, SizeHint};
+use metrics::counter;
 use write_side::http::Problem;
 
 use super::admission::Place;
@@ -52,10 +53,16 @@ impl Drop for Answer {
     }
 }
 
+/// Counts a request that was answered before anybody had worked on it, or had done with it.
+fn turned_away(reason: &'static str) {
+    counter!("http_requests_turned_away_total", "reason" => reason).increment(1);
+}
+
 /// 503: there is no place for the request, or no memory for its body. Written once: it is given when there is no time.
 pub(super) fn overloaded() -> Response<Body> {
     const PROBLEM: &str = r#"{"type":"/problems/overloaded","title":"The server has too much to do","status":503,"detail":"more is asked than can be done at the moment; send the same request again in a second, with the same Idempotency-Key if it is a command"}"#;
 
+    turned_away("overloaded");
     let mut response = Response::new(Body::from(PROBLEM));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -65,6 +72,7 @@ pub(super) fn overloaded() -> Response<Body> {
 
 /// 408: the body was not here in time.
 pub(super) fn too_slow(seconds: u64) -> Response<Body> {
+    turned_away("body-too-slow");
     let detail = format!("the body was not here within {seconds} seconds");
     let problem = Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body came too slowly", detail);
     let mut response = problem.into_response();
@@ -75,6 +83,7 @@ pub(super) fn too_slow(seconds: u64) -> Response<Body> {
 
 /// 504: the answer was not here in time.
 pub(super) fn timed_out(seconds: u64) -> Response<Body> {
+    turned_away("timed-out");
     let detail = format!(
         "there was no answer within {seconds} seconds; the outcome is unknown: a command may be carried out yet. Send the \
          same request again, with the same Idempotency-Key if it is a command"
@@ -84,6 +93,7 @@ pub(super) fn timed_out(seconds: u64) -> Response<Body> {
 
 /// 415: the body is compressed.
 pub(super) fn encoded() -> Response<Body> {
+    turned_away("content-encoding");
     let detail = "a body is sent as it is; leave Content-Encoding out";
     let title = "The body is encoded";
     let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-encoding", title, detail);
@@ -94,6 +104,7 @@ pub(super) fn encoded() -> Response<Body> {
 
 /// 429: the caller has sent as many requests as it may.
 pub(super) fn too_many(seconds: u64) -> Response<Body> {
+    turned_away("rate-limited");
     let detail = format!("as many requests were sent as are allowed; send the next one in {seconds} s");
     let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests", detail);
     let mut response = problem.into_response();

@@ -180,7 +180,8 @@ enum Kind {
 
 fn kind<B>(request: &Request<B>, peer: IpAddr) -> Kind {
     let path = request.uri().path();
-    let probe = matches!(path, "/livez" | "/readyz") && matches!(*request.method(), Method::GET | Method::HEAD);
+    let probe =
+        matches!(path, "/livez" | "/readyz" | "/metrics") && matches!(*request.method(), Method::GET | Method::HEAD);
     if probe || peer.is_loopback() && path.starts_with(SANDBOX) { Kind::Exempt } else { Kind::Usual }
 }
 

@@ -14,6 +14,7 @@ use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::permissions::{Operation, Permit, permit};
@@ -36,7 +37,7 @@ pub(super) async fn command(
     let (sent, envelope, stream) = received(&api, &caller, (category, id, command), request).await?;
     let command_id = envelope.command_id;
     // A client that hangs up must not stop what it has begun.
-    let executed = tokio::spawn(async move { sent.execute(&api, &envelope).await });
+    let executed = tokio::spawn(async move { sent.execute(&api, &envelope).await }.in_current_span());
     let answer = executed.await.map_err(|error| {
         tracing::error!(%error, command.id = %command_id, "a command's task ended early");
         Problem::cut_off()

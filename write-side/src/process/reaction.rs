@@ -5,6 +5,8 @@ use std::time::Duration;
 use chrono::Utc;
 use domain::process::Process;
 use futures::{FutureExt as _, StreamExt as _};
+use metrics::counter;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use super::book::{Instance, Stop, Waits};
@@ -49,8 +51,23 @@ pub(super) async fn show<C: Conduct>(
     Ok(())
 }
 
-/// Lets an instance react to an event and folds it in, or parks the instance on it. Answers whether it can go on.
+/// Lets an instance react to an event and folds it in, or parks the instance on it. Answers whether it can go on. What it does
+/// belongs to the trace of the event.
 async fn react<C: Conduct>(
+    conduct: &C,
+    id: &IdOf<C>,
+    instance: &mut Instance<StateOf<C>>,
+    seen: Seen,
+    resumed_by: Option<Uuid>,
+) -> bool {
+    let span = tracing::debug_span!("react", process = C::Process::NAME, instance = %id);
+    if let Some(traceparent) = &seen.metadata.traceparent {
+        telemetry::go_on(&span, traceparent);
+    }
+    send_and_fold(conduct, id, instance, seen, resumed_by).instrument(span).await
+}
+
+async fn send_and_fold<C: Conduct>(
     conduct: &C,
     id: &IdOf<C>,
     instance: &mut Instance<StateOf<C>>,
@@ -124,6 +141,7 @@ async fn patiently<F: Future<Output = Result<(), Setback>>>(mut attempt: impl Fn
             Ok(()) => return Ok(()),
             Err(Setback::Lasting(why)) => return Err(why),
             Err(Setback::Passing(why)) => {
+                counter!("process_manager_retries_total").increment(1);
                 tracing::warn!(why, "a command of a process could not be carried out yet; trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE.1);
@@ -140,7 +158,7 @@ fn caused_by(process: &str, seen: &Seen, mark: &str) -> Envelope {
         correlation_id: seen.metadata.correlation_id,
         causation_id: seen.recorded.id,
         actor: Some(format!("process {process}")),
-        traceparent: seen.metadata.traceparent.clone(),
+        traceparent: telemetry::traceparent(&Span::current()).or_else(|| seen.metadata.traceparent.clone()),
         ..Envelope::new(id, String::new(), Utc::now())
     }
 }
