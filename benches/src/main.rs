@@ -12,6 +12,7 @@ mod hot;
 mod http;
 mod lag;
 mod latency;
+mod long;
 mod pages;
 mod rebuild;
 mod report;
@@ -32,7 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 struct Options {
     /// What to measure, by name [default: everything].
-    #[arg(value_name = "NAME", value_parser = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S12", "C1", "G1"])]
+    #[arg(value_name = "NAME", value_parser = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S12", "C1", "G1", "L1"])]
     names: Vec<String>,
     /// How often each side is measured.
     #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
@@ -88,6 +89,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted("G1") {
         report.add(subscriptions::measure(&postgres, &options).await?)?;
+    }
+    if wanted("L1") {
+        report.add(long::measure(&postgres, &options).await?)?;
     }
     postgres.stop().await?;
     report.print()
