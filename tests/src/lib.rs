@@ -5,6 +5,7 @@
 
 mod adding_a_read_model;
 mod adding_an_aggregate;
+mod batches;
 mod checkouts;
 mod clients;
 mod commands;
@@ -19,6 +20,7 @@ mod import;
 mod mailboxes;
 mod moving;
 mod open_shop;
+mod read_back;
 mod read_model_docs;
 mod read_models;
 mod readers;
