@@ -224,7 +224,7 @@ async fn ids_that_commands_bring_along_are_for_the_shop() {
     assert_eq!(batch(&server, line.to_string()).await, first);
     let (_, page) = status_and_json(server.get("/v1/stock/A/events").await).await;
     let metadata = &page["events"][0]["metadata"];
-    assert_eq!((&metadata["command_id"], &metadata["causation_id"]), (&json!(id), &json!(cause)), "{metadata}");
+    assert_eq!((&metadata["commandId"], &metadata["$causationId"]), (&json!(id), &json!(cause)), "{metadata}");
     let alice = Uuid::now_v7();
     server.client = client(&token("alice", Scopes::NONE.with(Scope::CustomersWrite), Some(alice)));
     let register = json!({ "stream": format!("customer-{alice}"), "command": "register", "command_id": id });

@@ -20,6 +20,7 @@ mod import;
 mod mailboxes;
 mod moving;
 mod open_shop;
+mod openapi;
 mod read_back;
 mod read_model_docs;
 mod read_models;

@@ -85,6 +85,11 @@ impl Problem {
         let chain = std::iter::successors(Some(error), |error| error.source());
         let chain: Vec<String> = chain.map(ToString::to_string).collect();
         tracing::error!(error = chain.join(": "), "a command failed");
+        Self::log_unavailable()
+    }
+
+    /// The same, as it is told.
+    pub(super) fn log_unavailable() -> Self {
         let detail = "the event log cannot be reached at the moment; send the same request again, with the same \
                       Idempotency-Key if it is a command";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "log-unavailable", "The log cannot be reached", detail)
@@ -95,6 +100,11 @@ impl Problem {
         let chain = std::iter::successors(Some(error), |error| error.source());
         let chain: Vec<String> = chain.map(ToString::to_string).collect();
         tracing::error!(error = chain.join(": "), "a request failed for a fault of this program");
+        Self::fault()
+    }
+
+    /// The same, as it is told.
+    pub(super) fn fault() -> Self {
         let detail = "the fault is on this side; its details are in the server's log";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server is at fault", detail)
     }
@@ -184,6 +194,11 @@ impl Problem {
     /// Its status.
     pub(super) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// The last part of its type.
+    pub(super) fn kind(&self) -> &str {
+        &self.kind
     }
 
     /// Its body.
