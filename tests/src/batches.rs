@@ -411,3 +411,27 @@ async fn an_import_elsewhere_goes_on_where_it_was_and_says_why_it_cannot() {
         assert!(!output.status.success() && complaint.contains(told), "{arguments:?}: {complaint}");
     }
 }
+
+#[tokio::test]
+async fn there_are_only_so_many_batches_at_a_time() {
+    let database = Database::create().await;
+    let server = writer(&database).await;
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        let mut slow = Slow::begin(&server).await;
+        let mut head = [0; 12];
+        slow.stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+        open.push(slow);
+    }
+    let send = async || {
+        let request = server.client.post(format!("{}/v1/commands", server.url));
+        request.header(CONTENT_TYPE, "application/x-ndjson").body(receive("A", 1).to_string()).send().await.unwrap()
+    };
+    let refused = send().await;
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"].to_str().unwrap()[..]), (503, "1"));
+    assert_eq!(database.log_length().await, 0);
+    // A place is free as soon as somebody leaves.
+    open.pop();
+    until_so(async || send().await.status() == 200).await;
+}

@@ -74,6 +74,18 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server is at fault", "the command was cut off")
     }
 
+    /// 503: other batches are under way. Nothing of this one was read.
+    pub(super) fn too_many_batches() -> Self {
+        let detail = "as many batches are under way as this process carries out at a time; send it again in a moment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-batches", "Too many batches are under way", detail)
+    }
+
+    /// 503: others follow something.
+    pub(super) fn too_many_followers() -> Self {
+        let detail = "as many follow a history as this process has places for; come again in a moment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-followers", "Too many follow something", detail)
+    }
+
     /// 503: this process is about to stop. What was not read was not done.
     pub(super) fn stopping() -> Self {
         let detail = "this process is about to stop; what is sent from here on was not read: send it to another";

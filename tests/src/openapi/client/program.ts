@@ -25,14 +25,15 @@ if (placed.error) throw new Error(placed.error.detail);
 const again = await client.POST("/v1/order/{id}/place", cart);
 const state = await client.GET("/v1/order/{id}", { params: { path: { id: order } } });
 const history = await client.GET("/v1/order/{id}/events", { params: { path: { id: order }, query: { direction: "forwards" } } });
-const first = history.data?.events?.[0];
+const page = history.data;
+const first = typeof page === "object" ? page.events?.[0] : undefined;
 const refused = await client.POST("/v1/stock/{id}/ship", { ...tea, body: { order } });
 
 console.log(JSON.stringify({
   explained: explained.data?.outcome,
   placed: placed.data.events.map(event => event.type),
   again: again.data?.position === placed.data.position,
-  total: state.data?.state.total?.minor,
+  total: state.data?.state?.total?.minor,
   first: first?.type === "OrderPlaced" ? first.data.total_minor : null,
   refused: refused.error?.type,
 }));

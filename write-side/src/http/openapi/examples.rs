@@ -38,8 +38,9 @@ pub(super) fn example(schema: &Value, schemas: &Value) -> Value {
 }
 
 /// Gives every body of every operation an example, and every answer that has a schema.
-pub(super) fn fill(paths: &mut Map<String, Value>, schemas: &Value) {
-    for operation in paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+pub(super) fn fill(paths: &mut Value, schemas: &Value) {
+    let paths = paths.as_object_mut().into_iter().flat_map(Map::values_mut);
+    for operation in paths.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
         // What presumes something is not the first thing that a command is tried with.
         let body = operation.pointer_mut("/requestBody/content").and_then(Value::as_object_mut);
         let answers = ["200", "201"].map(|status| format!("/responses/{status}/content"));
@@ -81,7 +82,11 @@ fn of_schema(schema: &Value, schemas: &Value, name: Option<&str>, depth: usize) 
         Some("string") => value.is_string() && schema.get("format").is_none(),
         Some("integer" | "number") => value.is_number(),
         Some("object") => value.is_object() && schema.get("properties").is_none(),
-        _ => false,
+        Some(_) => false,
+        // It says nothing of what it is.
+        None => {
+            *schema == true || schema.as_object().is_some_and(|schema| schema.keys().all(|key| key == "description"))
+        }
     };
     if let Some(named) = name.and_then(of_name).filter(fits) {
         return Some(named);

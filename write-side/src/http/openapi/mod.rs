@@ -51,6 +51,7 @@ pub fn document(registry: &Registry) -> Value {
         paths.insert(format!("/v1/{category}/{{id}}"), json!({ "get": state }));
         let mut history = read_history(aggregate, &mut events);
         problems.of_reading(&mut history);
+        problems.of_following(&mut history);
         guard(registry, category, Operation::Events, &mut problems, &mut history);
         paths.insert(format!("/v1/{category}/{{id}}/events"), json!({ "get": history }));
     }
@@ -60,6 +61,8 @@ pub fn document(registry: &Registry) -> Value {
     let names: Vec<String> = events.keys().cloned().collect();
     schemas.extend(events);
     let mut schemas = Value::Object(schemas);
+    let mut paths = Value::Object(paths);
+    [&mut schemas, &mut paths].into_iter().for_each(without_null_defaults);
     for name in names {
         schemas[&name]["examples"] = json!([examples::example(&schemas[&name], &schemas)]);
     }
@@ -82,6 +85,20 @@ pub fn document(registry: &Registry) -> Value {
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" } },
         },
     })
+}
+
+/// Leaves out that what is absent is null. Generators take what has a default for what is always there.
+fn without_null_defaults(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            if members.get("default") == Some(&Value::Null) {
+                members.remove("default");
+            }
+            members.values_mut().for_each(without_null_defaults);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_null_defaults),
+        _ => {}
+    }
 }
 
 /// Says of an operation who may do it, and what those are told who may not.

@@ -65,6 +65,7 @@ impl Problems {
         for problem in [
             Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-ndjson", title, detail),
             invalid("invalid-header", "the header if-match is for a single command; in a batch each line says its own"),
+            Problem::too_many_batches(),
             Refusal::NoToken.into(),
             Refusal::Invalid(Fault::Expired).into(),
             Refusal::SeveralTokens.into(),
@@ -87,6 +88,11 @@ impl Problems {
             self.add(operation, problem);
         }
         self.of_all(operation);
+    }
+
+    /// What following can be answered beyond that.
+    pub(super) fn of_following(&mut self, operation: &mut Value) {
+        self.add(operation, Problem::too_many_followers());
     }
 
     /// What a caller can be told, for who it is.
