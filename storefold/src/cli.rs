@@ -97,9 +97,9 @@ pub(crate) enum Command {
         /// Which one.
         #[arg(value_name = "SCHEMA", default_value = "sdl")]
         schema: Schema,
-        /// Instead of printing it, hold the GraphQL schema against an older one, and name what has changed since that breaks
-        /// clients. Exit code 4 says that something does.
-        #[arg(long, value_name = "OLD.graphql")]
+        /// Instead of printing it, hold the GraphQL schema or the OpenAPI document against an older one, and name what has
+        /// changed since that breaks clients. Exit code 4 says that something does.
+        #[arg(long, value_name = "OLD")]
         check: Option<PathBuf>,
     },
     /// Bring in the data of a small made-up shop. Doing so again changes nothing.

@@ -5,6 +5,7 @@
 
 mod adding_a_read_model;
 mod adding_an_aggregate;
+mod batches;
 mod checkouts;
 mod clients;
 mod commands;
@@ -20,6 +21,8 @@ mod mailboxes;
 mod moving;
 mod observability;
 mod open_shop;
+mod openapi;
+mod read_back;
 mod read_model_docs;
 mod read_models;
 mod readers;

@@ -264,6 +264,11 @@ async fn the_document_tells_the_scope_of_every_operation() {
     assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
     let mut operations = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
+        if path == "/v1/commands" {
+            // Each line needs the scope of its command.
+            assert_eq!(methods["post"]["security"], json!([{ "token": [] }]));
+            continue;
+        }
         for operation in methods.as_object().unwrap().values() {
             let scope = operation["security"][0]["token"][0].as_str().unwrap_or_else(|| panic!("{path}"));
             assert!(scope.parse::<Scope>().is_ok() && operation["responses"]["403"].is_object(), "{path}: {scope}");

@@ -12,6 +12,7 @@ use access::Scope;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::catalog::Product;
+use domain::codec::{EventSchema, StoredEvent as _};
 use domain::customers::Customer;
 use domain::decider::Decider;
 use domain::ids::{CustomerId, InvalidId};
@@ -20,7 +21,7 @@ use domain::payments::Payment;
 use domain::shipping::Shipment;
 use event_store::{Direction, InvalidStreamName, Position, RecordedEvent, StreamName};
 use metrics::{counter, histogram};
-use schemars::{JsonSchema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -54,7 +55,7 @@ pub fn registry() -> Registry {
 #[async_trait]
 pub trait Endpoint: Send + Sync + 'static {
     /// The aggregate.
-    type Decider: Decider<State: Serialize + JsonSchema, Refusal: Serialize>;
+    type Decider: Decider<State: Serialize + JsonSchema, Refusal: Serialize + JsonSchema>;
     /// Its commands as clients send them: an enum whose variants carry their fields.
     type Wire: DeserializeOwned + JsonSchema + Send;
     /// The names of the commands for which something is looked up before they come to their aggregate.
@@ -69,6 +70,11 @@ pub trait Endpoint: Send + Sync + 'static {
         executor: &Executor,
         now: DateTime<Utc>,
     ) -> Result<<Self::Decider as Decider>::Command, PrepareError>;
+
+    /// The JSON Schemas of the refusals of [`Self::prepare`].
+    fn refusals() -> Vec<Schema> {
+        Vec::new()
+    }
 
     /// What a command needs beyond the scope of all commands of its name, for what it says.
     fn asks(_: &Self::Wire) -> Asks {
@@ -117,7 +123,7 @@ struct Plain<D>(PhantomData<fn() -> D>);
 #[async_trait]
 impl<D> Endpoint for Plain<D>
 where
-    D: Decider<State: Serialize + JsonSchema, Refusal: Serialize, Command: DeserializeOwned + JsonSchema>,
+    D: Decider<State: Serialize + JsonSchema, Refusal: Serialize + JsonSchema, Command: DeserializeOwned + JsonSchema>,
 {
     type Decider = D;
     type Wire = D::Command;
@@ -215,6 +221,10 @@ pub trait Aggregate: Send + Sync {
     fn commands(&self) -> &[String];
     /// The JSON Schemas of its commands by name, and of its state.
     fn schemas(&self, generator: &mut SchemaGenerator) -> (Vec<(String, Value)>, Value);
+    /// The JSON Schemas of its refusals, each an object with a constant `refusal` and its figures.
+    fn refusals(&self) -> Vec<Value>;
+    /// The types of its events, with the JSON Schemas of their data.
+    fn events(&self) -> Vec<(&'static str, Value)>;
     /// The stream of the aggregate with this id.
     ///
     /// # Errors
@@ -287,7 +297,7 @@ pub async fn history(
 /// Serves an aggregate whose commands come in as the domain has them.
 pub fn plain<D>() -> Arc<dyn Aggregate>
 where
-    D: Decider<State: Serialize + JsonSchema, Refusal: Serialize, Command: DeserializeOwned + JsonSchema>,
+    D: Decider<State: Serialize + JsonSchema, Refusal: Serialize + JsonSchema, Command: DeserializeOwned + JsonSchema>,
 {
     served::<Plain<D>>()
 }
@@ -359,6 +369,27 @@ impl<E: Endpoint> Aggregate for Serves<E> {
     fn schemas(&self, generator: &mut SchemaGenerator) -> (Vec<(String, Value)>, Value) {
         let state = <E::Decider as Decider>::State::json_schema(generator);
         (wire::commands::<E::Wire>(generator), state.into())
+    }
+
+    fn refusals(&self) -> Vec<Value> {
+        let own = domain::codec::json_schema_of::<<E::Decider as Decider>::Refusal>();
+        let each = |schema: Schema| match schema.get("oneOf").and_then(Value::as_array) {
+            Some(variants) => variants.clone(),
+            None => vec![schema.to_value()],
+        };
+        E::refusals().into_iter().chain([own]).flat_map(each).collect()
+    }
+
+    fn events(&self) -> Vec<(&'static str, Value)> {
+        let schemas = <E::Decider as Decider>::Event::SCHEMAS.iter();
+        let data = |schema: &EventSchema| {
+            let mut data = (schema.json_schema)().to_value();
+            if let Some(data) = data.as_object_mut() {
+                data.remove("$schema");
+            }
+            (schema.event_type, data)
+        };
+        schemas.map(data).collect()
     }
 
     fn stream(&self, id: &str) -> Result<StreamName, Failure> {

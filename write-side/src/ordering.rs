@@ -6,11 +6,12 @@ use access::Scope;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::catalog::{Product, Status};
+use domain::codec::json_schema_of;
 use domain::ids::{CardToken, CustomerId, Line, Quantity, Sku};
 use domain::money::{Currency, Price};
 use domain::ordering::{CallOff, Cancel, Command, Complete, Confirm, Dispatch, Order, OrderLine, Reject, Sale};
 use futures::{StreamExt as _, TryStreamExt as _};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{Asks, Endpoint, PrepareError};
@@ -83,7 +84,7 @@ pub struct QuotedLine {
 }
 
 /// Why a line has no price.
-#[derive(Debug, Clone, PartialEq, thiserror::Error, Serialize)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error, Serialize, JsonSchema)]
 #[serde(tag = "refusal", rename_all = "kebab-case")]
 pub enum NoPrice {
     /// The catalogue does not list the product.
@@ -127,6 +128,10 @@ impl Endpoint for Orders {
             OrderCommand::CallOff(call_off) => Command::CallOff(call_off),
             OrderCommand::Complete(complete) => Command::Complete(complete),
         })
+    }
+
+    fn refusals() -> Vec<Schema> {
+        vec![json_schema_of::<NoPrice>()]
     }
 
     /// Prices and a time of its own are not for everybody who may place an order.

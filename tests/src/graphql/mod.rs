@@ -203,23 +203,34 @@ async fn a_schema_is_held_against_an_older_one() {
     assert_eq!(schema(&check).await, (Some(1), String::new()));
 }
 
-/// A folder of this one with what it names in its package.json, installed once a build; `None`, with a word, where there is no
-/// Node.js to run it. Each test has a folder of its own, for tests run side by side.
+/// A folder of this one with what it names in its package.json, installed.
 async fn installed(name: &str) -> Option<std::path::PathBuf> {
+    installed_in("graphql", name).await
+}
+
+/// A folder below one of the tests' own with what it names in its package.json, installed once a build; `None`, with a word,
+/// where there is no Node.js to run it, or npm's registry cannot be reached. Each test has a folder of its own, for tests run
+/// side by side.
+pub(crate) async fn installed_in(parent: &str, name: &str) -> Option<std::path::PathBuf> {
     let found = Command::new("node").arg("--version").output().await.is_ok_and(|output| output.status.success());
     if !found {
         skipped("there is no Node.js on this machine");
         return None;
     }
-    let folder = storefold().parent().unwrap().join(format!("node-graphql-{name}"));
+    let folder = storefold().parent().unwrap().join(format!("node-{parent}-{name}"));
     std::fs::create_dir_all(&folder).unwrap();
-    for file in std::fs::read_dir(root().join("tests/src/graphql").join(name)).unwrap() {
+    for file in std::fs::read_dir(root().join("tests/src").join(parent).join(name)).unwrap() {
         let file = file.unwrap();
         std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();
     }
     let install = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
     let install = Command::new("npm").args(install).current_dir(&folder).output().await.unwrap();
-    assert!(install.status.success(), "{}", String::from_utf8_lossy(&install.stderr));
+    let complaint = String::from_utf8_lossy(&install.stderr);
+    if ["ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT"].iter().any(|code| complaint.contains(code)) {
+        skipped("npm's registry cannot be reached");
+        return None;
+    }
+    assert!(install.status.success(), "{complaint}");
     Some(folder)
 }
 

@@ -24,6 +24,8 @@ use crate::load::LoadError;
 
 /// How many events a follower is sent at once.
 const PAGE: usize = 100;
+/// How many follow something at a time.
+pub(super) const FOLLOWERS: usize = 4_096;
 /// How many events of the log are looked at in one go for those whose stream has grown.
 const LOOK: usize = 1_000;
 /// How long a follower hears nothing before it is told that nothing has happened. It is then looked into its stream, too.
@@ -125,6 +127,7 @@ impl Drop for Follower {
 
 /// Answers with what has happened to an aggregate from a revision on, and with what happens to it.
 pub(super) async fn respond(api: &Api, caller: &Caller, stream: StreamName, from: u64) -> Result<Response, Problem> {
+    let place = api.following.clone().try_acquire_owned().map_err(|_| Problem::too_many_followers())?;
     let store = api.executor.shared_store();
     let follower = api.followers.follow(&store, stream).await.map_err(LoadError::from)?;
     let (out, chunks) = mpsc::channel(1);
@@ -137,6 +140,7 @@ pub(super) async fn respond(api: &Api, caller: &Caller, stream: StreamName, from
             () = expired(expiry) => {}
             () = closed.closed() => {}
         }
+        drop(place);
     });
     let chunks = stream::unfold(chunks, |mut chunks| async move {
         let chunk: String = chunks.recv().await?;

@@ -10,10 +10,12 @@ pub mod permissions;
 mod problem;
 mod routes;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::endpoint::Registry;
 use crate::execute::Executor;
@@ -33,9 +35,18 @@ pub(crate) struct Api {
     /// Says when this process is about to stop; `None`: never.
     stop: Option<watch::Receiver<bool>>,
     followers: Followers,
+    /// Places for those who send batches, and for those who follow something.
+    batches: Arc<Semaphore>,
+    following: Arc<Semaphore>,
 }
 
 impl Api {
+    fn new(executor: Executor, registry: Registry, body_limit: usize, stop: Option<watch::Receiver<bool>>) -> Self {
+        let (batches, following) = (Semaphore::new(batch::BATCHES), Semaphore::new(follow::FOLLOWERS));
+        let (batches, following) = (Arc::new(batches), Arc::new(following));
+        Self { executor, registry, body_limit, stop, followers: Followers::default(), batches, following }
+    }
+
     /// Returns when this process is about to stop.
     async fn stopped(&self) {
         match self.stop.clone() {
@@ -49,12 +60,12 @@ impl Api {
 /// The routes of the write side. `body_limit` is the largest body in bytes. They know their callers only behind
 /// [`access::guard`]; without it, nobody may do anything.
 pub fn router(executor: Executor, registry: Registry, body_limit: usize) -> Router {
-    routes(Api { executor, registry, body_limit, stop: None, followers: Followers::default() })
+    routes(Api::new(executor, registry, body_limit, None))
 }
 
 /// As [`router`]; what goes on for long ends when `stop` says so.
 pub fn router_until(executor: Executor, registry: Registry, body_limit: usize, stop: watch::Receiver<bool>) -> Router {
-    routes(Api { executor, registry, body_limit, stop: Some(stop), followers: Followers::default() })
+    routes(Api::new(executor, registry, body_limit, Some(stop)))
 }
 
 fn routes(api: Api) -> Router {

@@ -74,6 +74,18 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server is at fault", "the command was cut off")
     }
 
+    /// 503: other batches are under way. Nothing of this one was read.
+    pub(super) fn too_many_batches() -> Self {
+        let detail = "as many batches are under way as this process carries out at a time; send it again in a moment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-batches", "Too many batches are under way", detail)
+    }
+
+    /// 503: others follow something.
+    pub(super) fn too_many_followers() -> Self {
+        let detail = "as many follow a history as this process has places for; come again in a moment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-followers", "Too many follow something", detail)
+    }
+
     /// 503: this process is about to stop. What was not read was not done.
     pub(super) fn stopping() -> Self {
         let detail = "this process is about to stop; what is sent from here on was not read: send it to another";
@@ -85,6 +97,11 @@ impl Problem {
         let chain = std::iter::successors(Some(error), |error| error.source());
         let chain: Vec<String> = chain.map(ToString::to_string).collect();
         tracing::error!(error = chain.join(": "), "a command failed");
+        Self::log_unavailable()
+    }
+
+    /// The same, as it is told.
+    pub(super) fn log_unavailable() -> Self {
         let detail = "the event log cannot be reached at the moment; send the same request again, with the same \
                       Idempotency-Key if it is a command";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "log-unavailable", "The log cannot be reached", detail)
@@ -95,6 +112,11 @@ impl Problem {
         let chain = std::iter::successors(Some(error), |error| error.source());
         let chain: Vec<String> = chain.map(ToString::to_string).collect();
         tracing::error!(error = chain.join(": "), "a request failed for a fault of this program");
+        Self::fault()
+    }
+
+    /// The same, as it is told.
+    pub(super) fn fault() -> Self {
         let detail = "the fault is on this side; its details are in the server's log";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server is at fault", detail)
     }
@@ -184,6 +206,11 @@ impl Problem {
     /// Its status.
     pub(super) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// The last part of its type.
+    pub(super) fn kind(&self) -> &str {
+        &self.kind
     }
 
     /// Its body.

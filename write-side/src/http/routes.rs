@@ -326,7 +326,7 @@ async fn json_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<byte
 const READ_OVER: usize = 32 * 1024 * 1024;
 
 /// How long the body of a command may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn read_whole(body: Body, limit: usize) -> Result<bytes::Bytes, Problem> {
     let (mut body, mut whole, mut length) = (body.into_data_stream(), bytes::BytesMut::new(), 0);

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{self, FuturesOrdered, StreamExt as _};
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::permissions::{Operation, permit};
 use super::routes::{Sent, aggregate_of};
@@ -34,6 +34,8 @@ use lines::{Lines, Next};
 pub(super) const IN_FLIGHT: usize = 256;
 /// How many bytes of lines are under way at a time, as long as a line has no more.
 const BYTES_IN_FLIGHT: usize = 8 << 20;
+/// How many batches are under way at a time, so that what they hold is bounded.
+pub(super) const BATCHES: usize = 64;
 /// About how much is answered at once, in bytes.
 const CHUNK: usize = 32 << 10;
 
@@ -65,6 +67,7 @@ pub(super) async fn commands(State(api): State<Api>, caller: Caller, request: Re
     let (parts, body) = request.into_parts();
     let shared = headers::shared(&parts.headers)?;
     lines_of_json(&parts.headers)?;
+    let place = api.batches.clone().try_acquire_owned().map_err(|_| Problem::too_many_batches())?;
     let batch = Batch {
         lines: Lines::of(body, api.body_limit),
         api,
@@ -74,6 +77,7 @@ pub(super) async fn commands(State(api): State<Api>, caller: Caller, request: Re
         running: FuturesOrdered::new(),
         bytes: 0,
         is_over: false,
+        _place: place,
     };
     let answers = stream::unfold(batch, |mut batch| async move {
         let chunk = batch.next().await?;
@@ -122,6 +126,7 @@ struct Batch {
     bytes: usize,
     /// Whether no more lines are read.
     is_over: bool,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Batch {
