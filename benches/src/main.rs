@@ -43,6 +43,9 @@ struct Options {
     /// How many events the log of S6 has.
     #[arg(long, default_value = "1000000")]
     events: u64,
+    /// How many orders S7 pages through.
+    #[arg(long, default_value = "1000000", value_parser = clap::value_parser!(i64).range(10_000..))]
+    orders: i64,
     /// How many orders C1 places in a round, as fast as it can.
     #[arg(long, default_value = "2000", value_parser = clap::value_parser!(u64).range(1..))]
     checkouts: u64,

@@ -24,8 +24,6 @@ use crate::{Options, cpu};
 
 /// How many clients ask at the same time.
 const CLIENTS: usize = 32;
-/// How many orders there are.
-const ORDERS: i64 = 1_000_000;
 /// From how many places pages begin.
 const PLACES: usize = 2_000;
 /// How many of the pages are compared byte by byte.
@@ -56,7 +54,7 @@ struct Place {
 pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::Result<Vec<Measured>> {
     let (url, pool) = postgres.database("s7").await?;
     projections::runtime::migrate(&pool).await?;
-    fill(&pool).await?;
+    fill(&pool, options.orders).await?;
     let (mut server, address) = postgres.serve(&url, &["--roles", "read"]).await?;
     let pid = server.id().context("the server has ended")?;
     let (places, tail) = places(&address).await?;
@@ -100,18 +98,18 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
 }
 
 /// Orders of three lines each, through the views, for nobody else writes these tables.
-async fn fill(pool: &PgPool) -> anyhow::Result<()> {
+async fn fill(pool: &PgPool, count: i64) -> anyhow::Result<()> {
     let orders = "insert into read.orders (order_id, reference, status, placed_at, country, currency, total_minor,
                 line_count, units, changed_at, revision, timeline_entries)
         select md5('order ' || n)::uuid, n::text, (array['placed', 'confirmed', 'completed'])[1 + n % 3],
                timestamptz '2010-12-01 08:26Z' + n * interval '37 seconds', 'United Kingdom', 'GBP', 100 + n % 10000,
                3, 6, timestamptz '2010-12-01 08:26Z' + n * interval '37 seconds', 1, 0
           from generate_series(1, $1) as n";
-    sqlx::query(orders).bind(ORDERS).execute(pool).await?;
+    sqlx::query(orders).bind(count).execute(pool).await?;
     let lines = "insert into read.order_lines (order_id, line_no, sku, quantity, unit_price_minor)
         select md5('order ' || n)::uuid, line_no, 'SKU-' || (n * 7 + line_no * 131) % 4000, line_no, 100
           from generate_series(1, $1) as n cross join generate_series(1, 3) as line_no";
-    sqlx::query(lines).bind(ORDERS).execute(pool).await?;
+    sqlx::query(lines).bind(count).execute(pool).await?;
     sqlx::raw_sql("analyze").execute(pool).await?;
     Ok(())
 }

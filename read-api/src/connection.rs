@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_graphql::connection::PageInfo;
-use async_graphql::{Context, Object, OutputType, TypeName};
+use async_graphql::parser::types::Field;
+use async_graphql::registry::Registry;
+use async_graphql::resolver_utils::resolve_list;
+use async_graphql::{Context, ContextSelectionSet, Object, OutputType, Positioned, ServerResult, TypeName, Value};
 use futures::future::BoxFuture;
 
 use crate::cursor::{CursorKey, Scope};
@@ -13,6 +16,7 @@ use crate::error::Failure;
 use crate::own_writes::{ReadModel, Reads};
 use crate::scalars::Long;
 use crate::sql::{self, Conditions, Key, Sort, Table, Visible, Window};
+use crate::written::{self, Write, Written};
 
 /// The rows of a page when the query does not say.
 pub(crate) const DEFAULT_PAGE: i32 = 20;
@@ -29,25 +33,25 @@ pub(crate) struct List<Node> {
 
 /// A page of a list. The next one is after pageInfo.endCursor, the previous one before pageInfo.startCursor.
 #[Object(name_type)]
-impl<Node: OutputType> List<Node> {
+impl<Node: Listed> List<Node> {
     /// The nodes, each with its cursor.
-    async fn edges(&self) -> &[Edge<Node>] {
-        &self.edges
+    async fn edges(&self) -> Rows<'_, Edge<Node>> {
+        Rows(self.edges.iter().collect())
     }
 
     /// The nodes without their cursors.
-    async fn nodes(&self) -> Vec<&Node> {
-        self.edges.iter().map(|edge| &edge.node).collect()
+    async fn nodes(&self) -> Rows<'_, Node> {
+        Rows(self.edges.iter().map(|edge| &edge.node).collect())
     }
 
     /// Whether there are more pages, and the cursors to get them.
-    async fn page_info(&self) -> PageInfo {
-        PageInfo {
+    async fn page_info(&self) -> Result<PageInfo, Failure> {
+        Ok(PageInfo {
             has_previous_page: self.has_previous,
             has_next_page: self.has_next,
-            start_cursor: self.edges.first().map(|edge| edge.cursor.clone()),
-            end_cursor: self.edges.last().map(|edge| edge.cursor.clone()),
-        }
+            start_cursor: self.edges.first().map(Edge::sealed).transpose()?,
+            end_cursor: self.edges.last().map(Edge::sealed).transpose()?,
+        })
     }
 
     /// How many nodes there are over all pages. It is counted when it is selected, which costs a statement.
@@ -62,18 +66,61 @@ impl<Node: OutputType> TypeName for List<Node> {
     }
 }
 
+/// What a page lists.
+struct Rows<'a, T>(Vec<&'a T>);
+
+impl<T: Written> OutputType for Rows<'_, T> {
+    fn type_name() -> Cow<'static, str> {
+        Vec::<&T>::type_name()
+    }
+
+    fn qualified_type_name() -> String {
+        Vec::<&T>::qualified_type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        Vec::<&T>::create_type_info(registry)
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        match written::list(ctx, field, &self.0).await {
+            Some(written) => Ok(written),
+            None => resolve_list(ctx, field, self.0.iter().copied(), Some(self.0.len())).await,
+        }
+    }
+}
+
 /// A row of a list.
 pub(crate) struct Edge<Node> {
-    cursor: String,
     node: Node,
+    seal: Arc<Seal>,
+}
+
+/// What makes the cursors of a list, which few queries ask for.
+struct Seal {
+    scope: Scope,
+    sort: Sort,
+}
+
+impl<Node: Listed> Edge<Node> {
+    fn sealed(&self) -> Result<String, Failure> {
+        self.seal.scope.seal(&self.node.key(&self.seal.sort))
+    }
+}
+
+impl<Node: Listed> Written for Edge<Node> {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("cursor", Write::Plain(|edge, json| json.tried(edge.sealed()))),
+        ("node", Write::Within(|selected| selected.one(None, |edge: &Self| Some(&edge.node)))),
+    ];
 }
 
 /// A node and where it stands in the list.
 #[Object(name_type)]
-impl<Node: OutputType> Edge<Node> {
+impl<Node: Listed> Edge<Node> {
     /// Where it stands, for the arguments after and before of the same query. What is in it may change.
-    async fn cursor(&self) -> &str {
-        &self.cursor
+    async fn cursor(&self) -> Result<String, Failure> {
+        self.sealed()
     }
 
     /// What is listed.
@@ -89,7 +136,7 @@ impl<Node: OutputType> TypeName for Edge<Node> {
 }
 
 /// A row that can be listed.
-pub(crate) trait Listed: sql::Row + OutputType {
+pub(crate) trait Listed: sql::Row + Written {
     const TABLE: Table;
     /// The read models that it is read from.
     const MODELS: &'static [ReadModel];
@@ -162,7 +209,7 @@ pub(crate) async fn list<Node: Listed>(
         let (reads, rows) = (reads.clone(), rows.clone());
         Box::pin(async move { Ok(sql::count(reads.of(Node::MODELS).await?, &rows).await?) })
     });
-    slice.connection(&sort, &window, &scope, total)
+    Ok(slice.connection(sort, &window, scope, total))
 }
 
 /// What the cursors of a list are bound to: its table, order and filter, and to the customer who sees its own rows alone.
@@ -191,21 +238,15 @@ impl<Node> Slice<Node> {
 }
 
 impl<Node: Listed> Slice<Node> {
-    pub(crate) fn connection(
-        self,
-        sort: &Sort,
-        window: &Window,
-        scope: &Scope,
-        total: Total,
-    ) -> Result<List<Node>, Failure> {
+    pub(crate) fn connection(self, sort: Sort, window: &Window, scope: Scope, total: Total) -> List<Node> {
         // The row that a cursor was made of is itself beyond the page.
         let (has_previous, has_next) = match window.backward {
             false => (window.after.is_some(), self.more || window.before.is_some()),
             true => (self.more || window.after.is_some(), window.before.is_some()),
         };
-        let edge = |node: Node| Ok(Edge { cursor: scope.seal(&node.key(sort))?, node });
-        let edges = self.rows.into_iter().map(edge).collect::<Result<Vec<_>, Failure>>()?;
-        Ok(List { edges, has_previous, has_next, total })
+        let seal = Arc::new(Seal { scope, sort });
+        let edges = self.rows.into_iter().map(|node| Edge { node, seal: seal.clone() }).collect();
+        List { edges, has_previous, has_next, total }
     }
 }
 

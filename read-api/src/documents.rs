@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_graphql::extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute};
@@ -32,8 +33,12 @@ pub(crate) struct Document {
     pub(crate) parsed: ExecutableDocument,
     /// Whether it asks for the schema.
     pub(crate) introspects: bool,
+    /// Whether it selects something with fields of its own twice under one name, so that two values become one.
+    pub(crate) merges: bool,
     /// Which permissions it takes.
     pub(crate) needs: Needs,
+    /// Whether it fits the schema, as far as that does not hang on variables. Not known before it was executed once.
+    pub(crate) fits: AtomicBool,
     bytes: usize,
 }
 
@@ -99,6 +104,7 @@ impl TrustedDocuments {
             let refused = |error: ServerError| NotTrusted::Refused { hash: hex(&hash), reason: error.message };
             let document = read(&text).map_err(refused)?;
             validate(&schema, &document.parsed).map_err(refused)?;
+            document.fits.store(true, Ordering::Relaxed);
             Ok((hash, Arc::new(document)))
         };
         Ok(Self(Arc::new(texts.into_iter().map(document).collect::<Result<_, _>>()?)))
@@ -177,7 +183,8 @@ impl Documents {
 fn read(text: &str) -> Result<Document, ServerError> {
     let parsed = limits::parse(text)?;
     let (introspects, needs) = (limits::introspects(&parsed), Needs::of(&parsed));
-    Ok(Document { introspects, needs, parsed, bytes: text.len() })
+    let (merges, fits) = (limits::merges(&parsed), AtomicBool::default());
+    Ok(Document { introspects, merges, needs, fits, parsed, bytes: text.len() })
 }
 
 /// Holds every operation of a document against the schema, which executes nothing.

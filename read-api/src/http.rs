@@ -11,13 +11,13 @@ mod problem;
 mod request;
 mod socket;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use access::{Caller, Gate, Refusal, Scope};
-use async_graphql::parser::types::OperationType;
-use async_graphql::{Response as Answer, ServerError, Value};
+use async_graphql::parser::types::{OperationType, VariableDefinition};
+use async_graphql::{Positioned, Response as Answer, ServerError, Value, Variables};
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -36,16 +36,21 @@ use self::media::Media;
 use self::problem::Problem;
 use self::request::{Parameters, Request, check_content, demand};
 use crate::SubscriptionLimits;
-use crate::documents::Documents;
+use crate::documents::{Document, Documents};
 use crate::error::{Code, TIMED_OUT, has_code, request_error, with_code};
 use crate::limits;
-use crate::own_writes::{Demand, Reads};
+use crate::own_writes::{Demand, Looks, Reads};
 use crate::permissions::View;
 use crate::query::Schema;
+use crate::scalars::is_plainly;
+use crate::written::{self, TakenIn};
 
 /// What the handlers share.
 pub(crate) struct Endpoint {
     pub(crate) schema: Schema,
+    /// The same, for documents that are known to fit it: of them, it looks at what they cost alone.
+    pub(crate) trusting: Schema,
+    pub(crate) looks: Arc<Looks>,
     pub(crate) pool: PgPool,
     pub(crate) wake: Option<watch::Receiver<()>>,
     pub(crate) time_limit: Duration,
@@ -119,6 +124,9 @@ enum Method {
 struct Prepared {
     kind: OperationType,
     request: async_graphql::Request,
+    document: Arc<Document>,
+    /// Whether it is known that it fits the schema, variables included.
+    fits: bool,
     reads: Arc<Reads>,
     time_limit: Duration,
 }
@@ -173,13 +181,15 @@ impl Endpoint {
     /// Finds out what is to be executed, and whether it may be.
     fn prepare(&self, request: Request, demand: Demand, caller: Option<Caller>) -> Result<Prepared, ServerError> {
         let document = self.documents.find(request.query.as_deref(), request.hash.as_deref())?;
-        let kind = limits::operation(&document.parsed, request.operation_name.as_deref())?.ty;
+        let operation = limits::operation(&document.parsed, request.operation_name.as_deref())?;
+        let kind = operation.ty;
+        let fits = document.fits.load(Ordering::Relaxed) && fit(&operation.variable_definitions, &request.variables);
         if document.introspects && !self.introspection {
             return Err(request_error(Code::IntrospectionDisabled, "This server does not show its schema."));
         }
         document.needs.check(request.operation_name.as_deref(), &request.variables, caller.as_ref())?;
         let view = View::of(caller.as_ref());
-        let reads = Arc::new(Reads::new(self.pool.clone(), self.wake.clone(), demand, view));
+        let reads = Arc::new(Reads::new(self.pool.clone(), self.looks.clone(), self.wake.clone(), demand, view));
         let mut prepared = async_graphql::Request::new("").variables(request.variables).data(reads.clone());
         if let Some(caller) = caller {
             prepared = prepared.data(caller);
@@ -187,19 +197,25 @@ impl Endpoint {
         prepared.operation_name = request.operation_name;
         prepared.set_parsed_query(document.parsed.clone());
         let time_limit = if demand.after.is_some() { self.time_limit + demand.wait } else { self.time_limit };
-        Ok(Prepared { kind, request: prepared, reads, time_limit })
+        Ok(Prepared { kind, request: prepared, document, fits, reads, time_limit })
     }
 
     /// Executes what has one answer.
     async fn execute(&self, prepared: Prepared) -> Outcome {
-        let Prepared { request, reads, time_limit, .. } = prepared;
-        let schema = self.schema.clone();
+        let Prepared { mut request, document, fits, reads, time_limit, .. } = prepared;
+        if !document.merges {
+            request = request.data(TakenIn);
+        }
+        let schema = if fits { self.trusting.clone() } else { self.schema.clone() };
         // In a task of its own, for a client that hangs up must not drop a statement that a connection is busy with.
         let execution = async move { tokio::time::timeout(time_limit, schema.execute(request)).await };
         match tokio::spawn(execution.in_current_span()).await {
             Ok(Ok(answer)) => match refusal(answer) {
                 Ok(errors) => Outcome::Refused(errors),
-                Err(answer) => Outcome::Answered(answer, reads),
+                Err(answer) => {
+                    document.fits.store(true, Ordering::Relaxed);
+                    Outcome::Answered(answer, reads)
+                }
             },
             Ok(Err(_)) => Outcome::Refused(vec![request_error(Code::Timeout, TIMED_OUT)]),
             Err(panic) => {
@@ -209,6 +225,14 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// Whether all variables are plainly what they should be. Else the validation says what is wrong with them.
+fn fit(definitions: &[Positioned<VariableDefinition>], variables: &Variables) -> bool {
+    definitions.iter().all(|Positioned { node: definition, .. }| match variables.get(&definition.name.node) {
+        None => definition.var_type.node.nullable || definition.default_value.is_some(),
+        given => is_plainly(&definition.var_type.node, given),
+    })
 }
 
 /// The errors of a request that the validation refused, or else the answer.
@@ -221,20 +245,40 @@ fn refusal(answer: Answer) -> Result<Vec<ServerError>, Box<Answer>> {
 }
 
 /// An answer as clients read it.
-#[derive(serde::Serialize)]
 struct Body {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<ServerError>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Value>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    extensions: BTreeMap<&'static str, Value>,
+    as_of: Option<Value>,
 }
 
 impl Body {
     /// That of a request that was not executed.
     fn of_errors(errors: Vec<ServerError>) -> Self {
-        Self { errors, data: None, extensions: BTreeMap::new() }
+        Self { errors, data: None, as_of: None }
+    }
+
+    fn json(&self) -> serde_json::Result<Vec<u8>> {
+        let mut out = b"{".to_vec();
+        if !self.errors.is_empty() {
+            out.extend_from_slice(b"\"errors\":");
+            serde_json::to_writer(&mut out, &self.errors)?;
+        }
+        let parts = [(&b"\"data\":"[..], &self.data, &b""[..]), (b"\"extensions\":{\"asOf\":", &self.as_of, b"}")];
+        for (start, value, end) in parts {
+            let Some(value) = value else { continue };
+            if out.len() > 1 {
+                out.push(b',');
+            }
+            out.extend_from_slice(start);
+            written::write(value, &mut out)?;
+            out.extend_from_slice(end);
+        }
+        out.push(b'}');
+        Ok(out)
+    }
+
+    fn text(&self) -> serde_json::Result<String> {
+        String::from_utf8(self.json()?).map_err(serde::ser::Error::custom)
     }
 }
 
@@ -242,7 +286,7 @@ impl Body {
 fn body(answer: Answer, reads: &Reads) -> Body {
     // What resolvers report has its code; what is left is arguments that async-graphql could not make sense of.
     let errors = answer.errors.into_iter().map(|error| with_code(error, Code::BadUserInput)).collect();
-    Body { errors, data: Some(answer.data), extensions: BTreeMap::from([("asOf", reads.as_of().0)]) }
+    Body { errors, data: Some(answer.data), as_of: Some(reads.as_of().0) }
 }
 
 /// Answers a request that was not executed.
@@ -281,7 +325,7 @@ fn challenge(error: &ServerError) -> Option<HeaderValue> {
 
 /// Writes an answer. With `known`, it may be kept, and is not sent again to whoever has it.
 fn write(status: StatusCode, body: &Body, reads: Option<&Reads>, media: Media, known: Option<&Known>) -> Response {
-    let Ok(body) = serde_json::to_vec(body) else {
+    let Ok(body) = body.json() else {
         return Problem::new(500, "internal", "The answer could not be written.").into_response();
     };
     let status = if media == Media::Json { StatusCode::OK } else { status };

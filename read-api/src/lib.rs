@@ -37,11 +37,12 @@ mod sql;
 mod stock;
 mod subscriptions;
 mod time_travel;
+mod written;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_graphql::SDLExportOptions;
+use async_graphql::{SDLExportOptions, ValidationMode};
 use axum::Router;
 use sqlx::PgPool;
 use tokio::sync::{Semaphore, watch};
@@ -141,13 +142,17 @@ const STRANGERS: usize = 100;
 /// The API, at `/graphql`.
 pub fn router(config: Config) -> Router {
     let feed = Feed::new(config.pool.clone(), config.head.clone(), config.wake.clone());
-    let schema = query::schema().data(config.cursor_key).data(config.head).data(feed);
-    let mut schema = schema.data(config.history).data(config.repairs).data(Arc::<Together>::default());
-    if !config.introspection {
-        schema = schema.disable_introspection().disable_suggestions();
-    }
+    let together = Arc::<Together>::default();
+    let schema = |validation| {
+        let schema = query::schema().data(config.cursor_key.clone()).data(config.head.clone()).data(feed.clone());
+        let schema = schema.data(config.history.clone()).data(config.repairs.clone()).data(together.clone());
+        let schema = schema.validation_mode(validation);
+        if config.introspection { schema } else { schema.disable_introspection().disable_suggestions() }.finish()
+    };
     http::router(http::Endpoint {
-        schema: schema.finish(),
+        schema: schema(ValidationMode::Strict),
+        trusting: schema(ValidationMode::Fast),
+        looks: Arc::default(),
         pool: config.pool,
         wake: config.wake,
         time_limit: config.time_limit,

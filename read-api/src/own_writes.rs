@@ -2,7 +2,7 @@
 //! brings along, and every answer says how far they had come.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_graphql::{Name, Value};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::error::{Code, Failure};
 use crate::permissions::View;
 use crate::position::Position;
+use crate::shared::Shared;
 
 /// The read models that queries touch, by the name under which `control.generations` keeps their checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,22 +64,37 @@ pub(crate) struct Reads {
     view: View,
     demand: Demand,
     deadline: Instant,
+    looks: Arc<Looks>,
     progress: tokio::sync::Mutex<Progress>,
     /// How far each read model had come before it was first read.
     touched: Mutex<BTreeMap<ReadModel, Option<Position>>>,
 }
 
+/// How far each read model has come, by its name.
+type Seen = HashMap<String, Option<Position>>;
+
+/// What the queries that want to know at the same time see together: while a statement is under way, those who come gather
+/// for the next one, and so nobody sees what was so before it came.
+pub(crate) type Looks = Shared<(), Seen>;
+
 /// How far the read models have come, as last seen.
 #[derive(Debug)]
 struct Progress {
-    seen: Option<HashMap<String, Option<Position>>>,
+    seen: Option<Arc<Seen>>,
     wake: Option<watch::Receiver<()>>,
 }
 
 impl Reads {
-    pub(crate) fn new(pool: PgPool, wake: Option<watch::Receiver<()>>, demand: Demand, view: View) -> Self {
+    pub(crate) fn new(
+        pool: PgPool,
+        looks: Arc<Looks>,
+        wake: Option<watch::Receiver<()>>,
+        demand: Demand,
+        view: View,
+    ) -> Self {
         Self {
             pool,
+            looks,
             view,
             demand,
             deadline: Instant::now() + demand.wait,
@@ -99,7 +115,7 @@ impl Reads {
         // Fields that wait at the same time queue up here and share what one of them sees. The deadline is the same for all.
         let mut progress = self.progress.lock().await;
         if progress.seen.is_none() {
-            progress.look(&self.pool).await?;
+            progress.look(&self.pool, &self.looks).await?;
         }
         let mut pause = FIRST_PAUSE;
         while self.is_behind(&progress, models) {
@@ -112,7 +128,7 @@ impl Reads {
             }
             progress.pause(pause.min(left)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            progress.look(&self.pool).await?;
+            progress.look(&self.pool, &self.looks).await?;
         }
         let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
         for &model in models {
@@ -123,8 +139,8 @@ impl Reads {
 
     /// Forgets what was read, for the next message of a subscription, and takes `seen` for how far the read models have
     /// come. It must have been read before any data that is read from now on.
-    pub(crate) async fn renew(&self, seen: HashMap<String, Option<Position>>) {
-        self.progress.lock().await.seen = Some(seen);
+    pub(crate) async fn renew(&self, seen: Seen) {
+        self.progress.lock().await.seen = Some(Arc::new(seen));
         self.touched.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -172,10 +188,13 @@ impl Progress {
         self.seen.as_ref().and_then(|seen| seen.get(model.name())).copied().flatten()
     }
 
-    async fn look(&mut self, pool: &PgPool) -> Result<(), Failure> {
-        let sql = "select name, commit_position, prepare_position from control.generations where state = 'live'";
-        let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(sql).fetch_all(pool).await?;
-        self.seen = Some(rows.into_iter().map(|(name, commit, prepare)| (name, position(commit, prepare))).collect());
+    async fn look(&mut self, pool: &PgPool, looks: &Looks) -> Result<(), Failure> {
+        let look = |_| async {
+            let sql = "select name, commit_position, prepare_position from control.generations where state = 'live'";
+            let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(sql).fetch_all(pool).await?;
+            Ok(rows.into_iter().map(|(name, commit, prepare)| (name, position(commit, prepare))).collect())
+        };
+        self.seen = Some(looks.get("", [()], look).await?);
         Ok(())
     }
 

@@ -13,6 +13,8 @@ use crate::own_writes::{self, ReadModel, Reads};
 use crate::position::{LogError, Position};
 use crate::scalars::{DateTime, Long, Uuid};
 use crate::sql::{self, Bind, Conditions, Key, Sort, Table, Window};
+use crate::written::Write::Plain;
+use crate::written::{Write, Written};
 
 /// The longest reason, in characters.
 const LONGEST_REASON: usize = 1_000;
@@ -178,6 +180,24 @@ impl ParkedEvent {
     async fn position(&self) -> Option<Position> {
         own_writes::position(Some(self.commit_position), Some(self.prepare_position))
     }
+}
+
+impl Written for ParkedEvent {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("readModel", Plain(|row, json| json.put(&row.read_model))),
+        ("key", Plain(|row, json| json.put(&row.key))),
+        ("stream", Plain(|row, json| json.put(&row.stream))),
+        ("revision", Plain(|row, json| json.put(&row.revision))),
+        ("event", Plain(|row, json| json.put(&row.event))),
+        ("eventType", Plain(|row, json| json.put(&row.event_type))),
+        ("error", Plain(|row, json| json.put(&row.error))),
+        ("attempts", Plain(|row, json| json.put(&row.attempts))),
+        ("since", Plain(|row, json| json.put(&row.since))),
+        (
+            "position",
+            Plain(|row, json| json.put(&own_writes::position(Some(row.commit_position), Some(row.prepare_position)))),
+        ),
+    ];
 }
 
 impl Listed for ParkedEvent {

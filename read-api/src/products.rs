@@ -17,6 +17,8 @@ use crate::position::AsOf;
 use crate::scalars::{Currency, DateTime, Long, Sku};
 use crate::sql::{self, Bind, Conditions, Key, Sort, Table};
 use crate::stock::{Movements, Stock};
+use crate::written::Write::{Plain, Within};
+use crate::written::{Write, Written};
 
 /// The products of a query.
 #[derive(Default)]
@@ -118,6 +120,27 @@ impl Product {
     async fn in_stock(&self) -> bool {
         self.available.0 > 0
     }
+}
+
+impl Written for Product {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("sku", Plain(|row, json| json.put(&row.sku))),
+        ("name", Plain(|row, json| json.put(&row.name))),
+        ("description", Plain(|row, json| json.put(&row.description))),
+        ("status", Plain(|row, json| json.name(row.status))),
+        ("onHand", Plain(|row, json| json.put(&row.on_hand))),
+        ("reserved", Plain(|row, json| json.put(&row.reserved))),
+        ("available", Plain(|row, json| json.put(&row.available))),
+        ("threshold", Plain(|row, json| json.put(&row.threshold))),
+        ("low", Plain(|row, json| json.put(&row.low))),
+        ("changedAt", Plain(|row, json| json.put(&row.changed_at))),
+        ("nodeId", Plain(|row, json| json.put(&NodeId::Product(row.sku.clone()).sealed()))),
+        ("inStock", Plain(|row, json| json.put(&(row.available.0 > 0)))),
+        (
+            "price",
+            Within(|selected| selected.made(|row: &Self| Some(Money::new(row.price_minor?, row.currency.as_ref()?)))),
+        ),
+    ];
 }
 
 impl Listed for Product {

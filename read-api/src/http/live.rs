@@ -134,7 +134,7 @@ async fn run<T: Copy + Send + Sync>(
 }
 
 fn next(body: &Body) -> Frame {
-    match serde_json::to_string(body) {
+    match body.text() {
         Ok(json) => Frame::Next(json),
         Err(error) => {
             tracing::error!(%error, "an answer could not be written");

@@ -26,6 +26,8 @@ use crate::position::AsOf;
 use crate::products::{self, Product};
 use crate::scalars::{Currency, DateTime, Long, Sku, Uuid};
 use crate::sql::{self, Bind, Conditions, Key, Sort, Table, Window};
+use crate::written::Write::{Plain, Within};
+use crate::written::{Write, Written, each};
 
 /// The orders of a query.
 #[derive(Default)]
@@ -123,8 +125,7 @@ impl Order {
 
     /// Who placed it; null for a guest, and for a customer that the read model of customers does not have.
     async fn customer(&self, ctx: &Context<'_>) -> Option<Result<&Customer, Failure>> {
-        let id = self.customer_id?;
-        self.siblings.customers.get(&id, |ids| customers::load(ctx, ids)).await.transpose()
+        self.its_customer(ctx).await.transpose()
     }
 
     /// What is or was paid for it; null while nothing was asked for, and for an order that was paid elsewhere.
@@ -147,8 +148,67 @@ impl Order {
 
     /// How far its checkout is; null for an order that was only recorded here.
     async fn checkout(&self, ctx: &Context<'_>) -> Option<Result<&Checkout, Failure>> {
-        self.siblings.checkouts.get(&self.id, |ids| checkouts::load(ctx, ids)).await.transpose()
+        self.its_checkout(ctx).await.transpose()
     }
+}
+
+impl Order {
+    async fn its_customer(&self, ctx: &Context<'_>) -> Result<Option<&Customer>, Failure> {
+        let Some(id) = self.customer_id else { return Ok(None) };
+        self.siblings.customers.get(&id, |ids| customers::load(ctx, ids)).await
+    }
+
+    async fn its_checkout(&self, ctx: &Context<'_>) -> Result<Option<&Checkout>, Failure> {
+        self.siblings.checkouts.get(&self.id, |ids| checkouts::load(ctx, ids)).await
+    }
+}
+
+impl Written for Order {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("id", Plain(|row, json| json.put(&row.id))),
+        ("reference", Plain(|row, json| json.put(&row.reference))),
+        ("status", Plain(|row, json| json.name(row.status))),
+        ("reason", Plain(|row, json| json.put(&row.reason))),
+        ("placedAt", Plain(|row, json| json.put(&row.placed_at))),
+        ("country", Plain(|row, json| json.put(&row.country))),
+        ("currency", Plain(|row, json| json.put(&row.currency))),
+        ("lineCount", Plain(|row, json| json.put(&row.line_count))),
+        ("units", Plain(|row, json| json.put(&row.units))),
+        ("changedAt", Plain(|row, json| json.put(&row.changed_at))),
+        ("revision", Plain(|row, json| json.put(&row.revision))),
+        ("nodeId", Plain(|row, json| json.put(&NodeId::Order(row.id).sealed()))),
+        ("total", Within(|selected| selected.made(|row: &Self| Some(Money::new(row.total_minor, &row.currency))))),
+        ("payment", Within(|selected| selected.made(|row: &Self| row.payment.payment()))),
+        ("shipment", Within(|selected| selected.made(|row: &Self| row.shipment.shipment()))),
+        (
+            "lines",
+            Within(|selected| {
+                selected.many(Some(each!(lines)), |row: &Self| {
+                    row.siblings.lines.loaded(&row.id).map_or(&[], Vec::as_slice)
+                })
+            }),
+        ),
+        (
+            "timeline",
+            Within(|selected| {
+                selected.many(Some(each!(timeline)), |row: &Self| {
+                    row.siblings.timelines.loaded(&row.id).map_or(&[], Vec::as_slice)
+                })
+            }),
+        ),
+        (
+            "customer",
+            Within(|selected| {
+                selected.one(Some(each!(its_customer)), |row: &Self| row.siblings.customers.loaded(&row.customer_id?))
+            }),
+        ),
+        (
+            "checkout",
+            Within(|selected| {
+                selected.one(Some(each!(its_checkout)), |row: &Self| row.siblings.checkouts.loaded(&row.id))
+            }),
+        ),
+    ];
 }
 
 /// What the orders that were read together load together.
@@ -222,16 +282,41 @@ impl OrderLine {
 
     /// What the line costs.
     async fn total(&self) -> Result<Money, Failure> {
-        let total = self.unit_price_minor.checked_mul(self.quantity.0);
         // The write side refuses such a line, so this is a read model that was tampered with.
-        let total = total.ok_or_else(|| Failure::internal(&LineOverflow))?;
-        Ok(Money::new(total, &self.currency))
+        self.cost().ok_or_else(|| Failure::internal(&LineOverflow))
     }
 
     /// The article as it is today; null if the read model of products does not have it.
     async fn product(&self, ctx: &Context<'_>) -> Option<Result<&Product, Failure>> {
-        self.products.get(&self.sku, |skus| products::load(ctx, skus)).await.transpose()
+        self.its_product(ctx).await.transpose()
     }
+}
+
+impl OrderLine {
+    fn cost(&self) -> Option<Money> {
+        Some(Money::new(self.unit_price_minor.checked_mul(self.quantity.0)?, &self.currency))
+    }
+
+    async fn its_product(&self, ctx: &Context<'_>) -> Result<Option<&Product>, Failure> {
+        self.products.get(&self.sku, |skus| products::load(ctx, skus)).await
+    }
+}
+
+impl Written for OrderLine {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("lineNo", Plain(|row, json| json.put(&row.line_no))),
+        ("sku", Plain(|row, json| json.put(&row.sku))),
+        ("quantity", Plain(|row, json| json.put(&row.quantity))),
+        (
+            "unitPrice",
+            Within(|selected| selected.made(|row: &Self| Some(Money::new(row.unit_price_minor, &row.currency)))),
+        ),
+        ("total", Within(|selected| selected.tried(OrderLine::cost))),
+        (
+            "product",
+            Within(|selected| selected.one(Some(each!(its_product)), |row: &Self| row.products.loaded(&row.sku))),
+        ),
+    ];
 }
 
 #[derive(Debug, thiserror::Error)]

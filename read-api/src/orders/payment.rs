@@ -5,6 +5,8 @@ use sqlx::FromRow;
 
 use crate::money::Money;
 use crate::scalars::Currency;
+use crate::written::Write::{Plain, Within};
+use crate::written::{Write, Written};
 
 /// The payment of an order.
 #[derive(Debug, Clone, SimpleObject)]
@@ -23,6 +25,18 @@ pub(crate) struct Payment {
     reference: Option<String>,
     /// Why the gateway would not hold the money, if so.
     declined_reason: Option<String>,
+}
+
+impl Written for Payment {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("status", Plain(|row, json| json.name(row.status))),
+        ("reference", Plain(|row, json| json.put(&row.reference))),
+        ("declinedReason", Plain(|row, json| json.put(&row.declined_reason))),
+        ("amount", Within(|selected| selected.one(None, |row: &Self| Some(&row.amount)))),
+        ("authorised", Within(|selected| selected.one(None, |row: &Self| Some(&row.authorised)))),
+        ("captured", Within(|selected| selected.one(None, |row: &Self| Some(&row.captured)))),
+        ("refunded", Within(|selected| selected.one(None, |row: &Self| Some(&row.refunded)))),
+    ];
 }
 
 /// How far a payment has come.

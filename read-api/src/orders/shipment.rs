@@ -4,6 +4,8 @@ use async_graphql::{Enum, SimpleObject};
 use sqlx::FromRow;
 
 use crate::scalars::DateTime;
+use crate::written::Write::Plain;
+use crate::written::{Write, Written};
 
 /// The shipment of an order.
 #[derive(Debug, Clone, SimpleObject)]
@@ -20,6 +22,17 @@ pub(crate) struct Shipment {
     delivered_at: Option<DateTime>,
     /// Why it got lost or stayed in the house, if so.
     reason: Option<String>,
+}
+
+impl Written for Shipment {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("status", Plain(|row, json| json.name(row.status))),
+        ("carrier", Plain(|row, json| json.put(&row.carrier))),
+        ("tracking", Plain(|row, json| json.put(&row.tracking))),
+        ("dispatchedAt", Plain(|row, json| json.put(&row.dispatched_at))),
+        ("deliveredAt", Plain(|row, json| json.put(&row.delivered_at))),
+        ("reason", Plain(|row, json| json.put(&row.reason))),
+    ];
 }
 
 /// How far a shipment has come.
