@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_graphql::connection::PageInfo;
-use async_graphql::parser::types::Field;
+use async_graphql::parser::types::{Field, Selection, SelectionSet};
 use async_graphql::registry::Registry;
 use async_graphql::resolver_utils::resolve_list;
 use async_graphql::{Context, ContextSelectionSet, Object, OutputType, Positioned, ServerResult, TypeName, Value};
@@ -141,6 +141,11 @@ pub(crate) trait Listed: sql::Row + Written {
     /// The read models that it is read from.
     const MODELS: &'static [ReadModel];
 
+    /// The columns to read when only these fields of the rows are selected.
+    fn columns(_fields: &[&str]) -> &'static str {
+        Self::TABLE.columns
+    }
+
     /// Where the row stands in an order.
     fn key(&self, sort: &Sort) -> Key;
 
@@ -203,13 +208,42 @@ pub(crate) async fn list<Node: Listed>(
     let scope = scope(ctx, &sort, &rows)?;
     let window = page.window(&scope)?;
     let pool = reads.of(Node::MODELS).await?;
-    let mut slice = Slice::cut(sql::page(pool, &rows, &sort, &window).await?, &window);
+    let mut slice = Slice::cut(sql::page(pool, &rows, Node::columns(&fields(ctx)), &sort, &window).await?, &window);
     Node::make_siblings(slice.rows.iter_mut().collect());
     let total = Total::new(move || {
         let (reads, rows) = (reads.clone(), rows.clone());
         Box::pin(async move { Ok(sql::count(reads.of(Node::MODELS).await?, &rows).await?) })
     });
     Ok(slice.connection(sort, &window, scope, total))
+}
+
+/// The fields of the rows that a list selects. There may be some among them that are another type's.
+fn fields<'a>(ctx: &'a Context<'_>) -> Vec<&'a str> {
+    fn gather<'a>(ctx: &'a Context<'_>, set: &'a SelectionSet, way: &[&str], names: &mut Vec<&'a str>) {
+        for selection in &set.items {
+            match &selection.node {
+                Selection::Field(field) => {
+                    let (name, set) = (field.node.name.node.as_str(), &field.node.selection_set.node);
+                    match way {
+                        [] => names.push(name),
+                        [step, rest @ ..] if *step == name => gather(ctx, set, rest, names),
+                        // The nodes themselves, without edges.
+                        [_, _] if name == "nodes" => gather(ctx, set, &[], names),
+                        _ => {}
+                    }
+                }
+                Selection::InlineFragment(fragment) => gather(ctx, &fragment.node.selection_set.node, way, names),
+                Selection::FragmentSpread(spread) => {
+                    if let Some(fragment) = ctx.query_env.fragments.get(&spread.node.fragment_name.node) {
+                        gather(ctx, &fragment.node.selection_set.node, way, names);
+                    }
+                }
+            }
+        }
+    }
+    let mut names = Vec::new();
+    gather(ctx, &ctx.item.node.selection_set.node, &["edges", "node"], &mut names);
+    names
 }
 
 /// What the cursors of a list are bound to: its table, order and filter, and to the customer who sees its own rows alone.

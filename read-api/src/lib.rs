@@ -15,6 +15,7 @@ mod customers;
 mod documents;
 mod error;
 mod feed;
+mod flights;
 mod http;
 mod ledger;
 mod limits;
@@ -49,6 +50,9 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::documents::Documents;
 use crate::feed::Feed;
+use crate::flights::Flights;
+use crate::http::Replica;
+use crate::own_writes::Source;
 use crate::subscriptions::Together;
 
 pub use crate::breaking::{NotASchema, breaking_changes};
@@ -60,9 +64,12 @@ pub use crate::position::{AsOf, History, LogError, LogHead, Moment, NotAPosition
 /// What the API needs to run.
 #[derive(Clone)]
 pub struct Config {
-    /// The database with the read models; a replica will not do, since checkpoints are read from it. A connection should
-    /// have a `statement_timeout` no longer than the time limit, for Postgres finishes what nobody waits for any more.
+    /// The database with the read models. A connection should have a `statement_timeout` no longer than the time limit, for
+    /// Postgres finishes what nobody waits for any more.
     pub pool: PgPool,
+    /// A replica of it, from which queries are answered as far as it has come. What it cannot answer, the database does, as
+    /// it does subscriptions and mutations.
+    pub replica: Option<PgPool>,
     /// What cursors are signed with.
     pub cursor_key: CursorKey,
     /// The end of the log, for the lag of the read models.
@@ -122,6 +129,7 @@ impl Config {
     pub fn new(pool: PgPool, cursor_key: CursorKey, head: Arc<dyn LogHead>) -> Self {
         Self {
             pool,
+            replica: None,
             cursor_key,
             head,
             history: None,
@@ -152,8 +160,9 @@ pub fn router(config: Config) -> Router {
     http::router(http::Endpoint {
         schema: schema(ValidationMode::Strict),
         trusting: schema(ValidationMode::Fast),
-        looks: Arc::default(),
-        pool: config.pool,
+        primary: Source::new(config.pool),
+        replica: config.replica.map(Replica::new),
+        flights: Flights::default(),
         wake: config.wake,
         time_limit: config.time_limit,
         documents: Documents::new(config.trusted),

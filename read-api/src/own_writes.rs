@@ -46,7 +46,7 @@ impl ReadModel {
 }
 
 /// What the caller asks of the answer's freshness.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Demand {
     /// The position that must be folded in.
     pub(crate) after: Option<Position>,
@@ -60,11 +60,12 @@ pub(crate) struct Demand {
 /// it reads, so that nobody forgets to wait.
 #[derive(Debug)]
 pub(crate) struct Reads {
-    pool: PgPool,
+    source: Source,
+    /// The primary.
+    control: PgPool,
     view: View,
     demand: Demand,
     deadline: Instant,
-    looks: Arc<Looks>,
     progress: tokio::sync::Mutex<Progress>,
     /// How far each read model had come before it was first read.
     touched: Mutex<BTreeMap<ReadModel, Option<Position>>>,
@@ -75,7 +76,21 @@ type Seen = HashMap<String, Option<Position>>;
 
 /// What the queries that want to know at the same time see together: while a statement is under way, those who come gather
 /// for the next one, and so nobody sees what was so before it came.
-pub(crate) type Looks = Shared<(), Seen>;
+type Looks = Shared<(), Seen>;
+
+/// A database with the read models and their checkpoints: the primary, or a replica, where both are as old as each other,
+/// since they are committed together.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) pool: PgPool,
+    looks: Arc<Looks>,
+}
+
+impl Source {
+    pub(crate) fn new(pool: PgPool) -> Self {
+        Self { pool, looks: Arc::default() }
+    }
+}
 
 /// How far the read models have come, as last seen.
 #[derive(Debug)]
@@ -86,15 +101,15 @@ struct Progress {
 
 impl Reads {
     pub(crate) fn new(
-        pool: PgPool,
-        looks: Arc<Looks>,
+        source: Source,
+        control: PgPool,
         wake: Option<watch::Receiver<()>>,
         demand: Demand,
         view: View,
     ) -> Self {
         Self {
-            pool,
-            looks,
+            source,
+            control,
             view,
             demand,
             deadline: Instant::now() + demand.wait,
@@ -112,10 +127,14 @@ impl Reads {
             ([ReadModel::Checkouts], View::Of(_)) => &[ReadModel::Checkouts, ReadModel::Orders],
             _ => models,
         };
+        // What is of no read model is the runtime's own record.
+        if models.is_empty() {
+            return Ok(&self.control);
+        }
         // Fields that wait at the same time queue up here and share what one of them sees. The deadline is the same for all.
         let mut progress = self.progress.lock().await;
         if progress.seen.is_none() {
-            progress.look(&self.pool, &self.looks).await?;
+            progress.look(&self.source).await?;
         }
         let mut pause = FIRST_PAUSE;
         while self.is_behind(&progress, models) {
@@ -128,13 +147,13 @@ impl Reads {
             }
             progress.pause(pause.min(left)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            progress.look(&self.pool, &self.looks).await?;
+            progress.look(&self.source).await?;
         }
         let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
         for &model in models {
             touched.entry(model).or_insert_with(|| progress.of(model));
         }
-        Ok(&self.pool)
+        Ok(&self.source.pool)
     }
 
     /// Forgets what was read, for the next message of a subscription, and takes `seen` for how far the read models have
@@ -151,7 +170,7 @@ impl Reads {
 
     /// The database's record of the read models themselves, which is as fresh as it gets.
     pub(crate) fn control(&self) -> &PgPool {
-        &self.pool
+        &self.control
     }
 
     /// How far the touched read models had come: as `extensions.asOf`, and as the header `Storefold-As-Of`.
@@ -188,7 +207,7 @@ impl Progress {
         self.seen.as_ref().and_then(|seen| seen.get(model.name())).copied().flatten()
     }
 
-    async fn look(&mut self, pool: &PgPool, looks: &Looks) -> Result<(), Failure> {
+    async fn look(&mut self, Source { pool, looks }: &Source) -> Result<(), Failure> {
         let look = |_| async {
             let sql = "select name, commit_position, prepare_position from control.generations where state = 'live'";
             let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(sql).fetch_all(pool).await?;

@@ -255,7 +255,7 @@ async fn events(ctx: &Context<'_>, conditions: &Conditions, most: usize) -> Resu
     let pool: &PgPool = reads.control();
     let rows = reads.view().rows(ParkedEvent::TABLE, conditions.clone());
     let window = Window { after: None, before: None, backward: false, rows: i64::try_from(most).unwrap_or(i64::MAX) };
-    Ok(sql::page(pool, &rows, &IN_ORDER, &window).await?)
+    Ok(sql::page(pool, &rows, ParkedEvent::TABLE.columns, &IN_ORDER, &window).await?)
 }
 
 /// Who mends, for the record. That it may is seen to before: see [`crate::permissions`].

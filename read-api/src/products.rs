@@ -100,15 +100,7 @@ impl Product {
 
     /// What is in stock of it, and what has moved that.
     async fn stock(&self) -> Stock {
-        Stock {
-            on_hand: self.on_hand,
-            reserved: self.reserved,
-            available: self.available,
-            threshold: self.threshold,
-            low: self.low,
-            sku: self.sku.clone(),
-            siblings: self.movements.clone(),
-        }
+        self.its_stock()
     }
 
     /// What one unit costs today; null while the catalogue does not list it.
@@ -119,6 +111,20 @@ impl Product {
     /// Whether there is any that can be ordered now. How many there are is for the shop alone.
     async fn in_stock(&self) -> bool {
         self.available.0 > 0
+    }
+}
+
+impl Product {
+    fn its_stock(&self) -> Stock {
+        Stock {
+            on_hand: self.on_hand,
+            reserved: self.reserved,
+            available: self.available,
+            threshold: self.threshold,
+            low: self.low,
+            sku: self.sku.clone(),
+            siblings: self.movements.clone(),
+        }
     }
 }
 
@@ -136,6 +142,7 @@ impl Written for Product {
         ("changedAt", Plain(|row, json| json.put(&row.changed_at))),
         ("nodeId", Plain(|row, json| json.put(&NodeId::Product(row.sku.clone()).sealed()))),
         ("inStock", Plain(|row, json| json.put(&(row.available.0 > 0)))),
+        ("stock", Within(|selected| selected.made(|row: &Self| Some(row.its_stock())))),
         (
             "price",
             Within(|selected| selected.made(|row: &Self| Some(Money::new(row.price_minor?, row.currency.as_ref()?)))),

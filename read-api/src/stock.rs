@@ -97,6 +97,16 @@ impl Movements {
     }
 }
 
+impl Written for Stock {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("onHand", Plain(|row, json| json.put(&row.on_hand))),
+        ("reserved", Plain(|row, json| json.put(&row.reserved))),
+        ("available", Plain(|row, json| json.put(&row.available))),
+        ("threshold", Plain(|row, json| json.put(&row.threshold))),
+        ("low", Plain(|row, json| json.put(&row.low))),
+    ];
+}
+
 /// Something that moved the stock of an article, or that it could not give.
 #[derive(Debug, Clone, FromRow, SimpleObject)]
 #[graphql(complex)]

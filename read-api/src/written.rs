@@ -520,9 +520,56 @@ impl Put for bool {
 #[cfg(test)]
 mod tests {
     use async_graphql::ScalarType as _;
+    use async_graphql::parser::parse_schema;
+    use async_graphql::parser::types::{TypeKind, TypeSystemDefinition};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::checkouts::Checkout;
+    use crate::customers::{Customer, CustomerSpend};
+    use crate::ledger::LedgerEntry;
+    use crate::low_stock::LowStock;
+    use crate::money::Money;
+    use crate::orders::{Order, OrderLine};
+    use crate::parked::ParkedEvent;
+    use crate::payments::{PaymentRecord, PaymentRefund};
+    use crate::products::Product;
+    use crate::stock::{Stock, StockMovement};
+
+    /// A field that is missing here makes every list slow that selects it.
+    #[test]
+    fn every_field_without_arguments_is_written() {
+        fn written<T: Written>() -> (String, Vec<&'static str>) {
+            (T::type_name().into_owned(), T::FIELDS.iter().map(|(name, _)| *name).collect())
+        }
+        let written: HashMap<_, _> = HashMap::from([
+            written::<Order>(),
+            written::<OrderLine>(),
+            written::<Money>(),
+            written::<Customer>(),
+            written::<CustomerSpend>(),
+            written::<Product>(),
+            written::<Stock>(),
+            written::<StockMovement>(),
+            written::<Checkout>(),
+            written::<LedgerEntry>(),
+            written::<PaymentRecord>(),
+            written::<PaymentRefund>(),
+            written::<LowStock>(),
+            written::<ParkedEvent>(),
+        ]);
+        let mut held = 0;
+        for definition in parse_schema(crate::sdl()).unwrap().definitions {
+            let TypeSystemDefinition::Type(definition) = definition else { continue };
+            let (name, TypeKind::Object(object)) = (definition.node.name.node, definition.node.kind) else { continue };
+            let Some(written) = written.get(name.as_str()) else { continue };
+            held += 1;
+            for field in object.fields.iter().filter(|field| field.node.arguments.is_empty()) {
+                assert!(written.contains(&field.node.name.node.as_str()), "{name}.{}", field.node.name.node);
+            }
+        }
+        assert_eq!(held, written.len());
+    }
 
     proptest! {
         #[test]

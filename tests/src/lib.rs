@@ -22,6 +22,7 @@ mod open_shop;
 mod read_model_docs;
 mod read_models;
 mod readers;
+mod replicas;
 mod retries;
 mod snapshots;
 mod support;

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Object, SimpleObject};
-use sqlx::FromRow;
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, Row as _};
 
 use crate::batch::{Batch, grouped};
 use crate::checkouts::{self, Checkout};
@@ -18,14 +19,14 @@ use crate::error::Failure;
 use crate::money::Money;
 use crate::node::NodeId;
 pub(crate) use crate::orders::payment::PaymentStatus;
-use crate::orders::payment::{Payment, PaymentColumns};
-use crate::orders::shipment::{Shipment, ShipmentColumns};
+use crate::orders::payment::{Payment, PaymentColumns, payment_columns};
+use crate::orders::shipment::{Shipment, ShipmentColumns, shipment_columns};
 use crate::orders::timeline::TimelineEntry;
 use crate::own_writes::{ReadModel, Reads};
 use crate::position::AsOf;
 use crate::products::{self, Product};
 use crate::scalars::{Currency, DateTime, Long, Sku, Uuid};
-use crate::sql::{self, Bind, Conditions, Key, Sort, Table, Window};
+use crate::sql::{self, Bind, Conditions, InOrder, Key, Sort, Table, Window};
 use crate::written::Write::{Plain, Within};
 use crate::written::{Write, Written, each};
 
@@ -63,11 +64,10 @@ impl OrdersQuery {
 }
 
 /// An order.
-#[derive(Debug, Clone, FromRow, SimpleObject)]
+#[derive(Debug, Clone, SimpleObject)]
 #[graphql(complex)]
 pub(crate) struct Order {
     /// The order's id.
-    #[sqlx(rename = "order_id")]
     pub(crate) id: Uuid,
     /// The number under which the customer or an older system knows the order.
     reference: Option<String>,
@@ -94,13 +94,10 @@ pub(crate) struct Order {
     #[graphql(skip)]
     total_minor: i64,
     #[graphql(skip)]
-    #[sqlx(flatten)]
     payment: PaymentColumns,
     #[graphql(skip)]
-    #[sqlx(flatten)]
     shipment: ShipmentColumns,
     #[graphql(skip)]
-    #[sqlx(skip)]
     siblings: Arc<Siblings>,
 }
 
@@ -221,17 +218,63 @@ struct Siblings {
     checkouts: Batch<Uuid, Checkout>,
 }
 
+/// The columns of every order, in the order in which they are read.
+macro_rules! columns {
+    () => {
+        "order_id, reference, status, reason, placed_at, customer_id, country, currency, total_minor, line_count, units, \
+         changed_at, revision"
+    };
+}
+
+impl<'r> FromRow<'r, PgRow> for Order {
+    fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
+        // With each part, there are as many columns more.
+        let (payment, shipment) = match row.len().saturating_sub(13) {
+            0 => (false, false),
+            PaymentColumns::COUNT => (true, false),
+            ShipmentColumns::COUNT => (false, true),
+            _ => (true, true),
+        };
+        let mut row = InOrder::of(row);
+        Ok(Self {
+            id: row.next("order_id")?,
+            reference: row.next("reference")?,
+            status: row.next("status")?,
+            reason: row.next("reason")?,
+            placed_at: row.next("placed_at")?,
+            customer_id: row.next("customer_id")?,
+            country: row.next("country")?,
+            currency: row.next("currency")?,
+            total_minor: row.next("total_minor")?,
+            line_count: row.next("line_count")?,
+            units: row.next("units")?,
+            changed_at: row.next("changed_at")?,
+            revision: row.next("revision")?,
+            payment: if payment { PaymentColumns::read(&mut row)? } else { PaymentColumns::default() },
+            shipment: if shipment { ShipmentColumns::read(&mut row)? } else { ShipmentColumns::default() },
+            siblings: Arc::default(),
+        })
+    }
+}
+
 impl Listed for Order {
     const TABLE: Table = Table {
         name: "read.orders",
-        columns: "order_id, reference, status, reason, placed_at, customer_id, country, currency, total_minor, line_count, \
-                  units, changed_at, revision, payment_status, payment_currency, payment_minor, authorised_minor, \
-                  captured_minor, refunded_minor, payment_reference, declined_reason, shipment_status, carrier, \
-                  tracking, dispatched_at, delivered_at, shipment_reason",
+        columns: concat!(columns!(), ", ", payment_columns!(), ", ", shipment_columns!()),
         id: &["order_id"],
         owner: Some("customer_id = ?"),
     };
     const MODELS: &'static [ReadModel] = &[ReadModel::Orders];
+
+    // Few lists show payments and shipments, which are half of the columns.
+    fn columns(fields: &[&str]) -> &'static str {
+        match (fields.contains(&"payment"), fields.contains(&"shipment")) {
+            (false, false) => columns!(),
+            (true, false) => concat!(columns!(), ", ", payment_columns!()),
+            (false, true) => concat!(columns!(), ", ", shipment_columns!()),
+            (true, true) => Self::TABLE.columns,
+        }
+    }
 
     fn key(&self, sort: &Sort) -> Key {
         let value = match sort.column {
@@ -480,7 +523,7 @@ pub(crate) async fn load_newest(reads: &Reads, conditions: &Conditions, most: i3
     let window = Window { after: None, before: None, backward: false, rows: i64::from(most) };
     let sort = OrderSort::PlacedAtDesc.sort();
     let visible = reads.view().rows(Order::TABLE, conditions.clone());
-    let mut rows: Vec<Order> = sql::page(pool, &visible, &sort, &window).await?;
+    let mut rows: Vec<Order> = sql::page(pool, &visible, Order::TABLE.columns, &sort, &window).await?;
     Order::make_siblings(rows.iter_mut().collect());
     Ok(rows)
 }

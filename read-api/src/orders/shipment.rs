@@ -1,9 +1,9 @@
 //! The shipment of an order, as the row of the order has it.
 
 use async_graphql::{Enum, SimpleObject};
-use sqlx::FromRow;
 
 use crate::scalars::DateTime;
+use crate::sql::InOrder;
 use crate::written::Write::Plain;
 use crate::written::{Write, Written};
 
@@ -52,7 +52,7 @@ pub(crate) enum ShipmentStatus {
 }
 
 /// The columns of an order that are about its shipment: all null while there is none.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ShipmentColumns {
     shipment_status: Option<ShipmentStatus>,
     carrier: Option<String>,
@@ -62,7 +62,29 @@ pub(crate) struct ShipmentColumns {
     shipment_reason: Option<String>,
 }
 
+/// Their names, in the order in which they are read.
+macro_rules! shipment_columns {
+    () => {
+        "shipment_status, carrier, tracking, dispatched_at, delivered_at, shipment_reason"
+    };
+}
+pub(super) use shipment_columns;
+
 impl ShipmentColumns {
+    /// How many there are.
+    pub(super) const COUNT: usize = 6;
+
+    pub(super) fn read(row: &mut InOrder<'_>) -> sqlx::Result<Self> {
+        Ok(Self {
+            shipment_status: row.next("shipment_status")?,
+            carrier: row.next("carrier")?,
+            tracking: row.next("tracking")?,
+            dispatched_at: row.next("dispatched_at")?,
+            delivered_at: row.next("delivered_at")?,
+            shipment_reason: row.next("shipment_reason")?,
+        })
+    }
+
     pub(crate) fn shipment(&self) -> Option<Shipment> {
         Some(Shipment {
             status: self.shipment_status?,
