@@ -2,7 +2,7 @@
 //! brings along, and every answer says how far they had come.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_graphql::{Name, Value};
@@ -76,7 +76,12 @@ type Seen = HashMap<String, Option<Position>>;
 
 /// What the queries that want to know at the same time see together: while a statement is under way, those who come gather
 /// for the next one, and so nobody sees what was so before it came.
-type Looks = Shared<(), Seen>;
+#[derive(Debug, Default)]
+struct Looks {
+    together: Shared<(), Seen>,
+    /// When the last one began.
+    last: Mutex<Option<Instant>>,
+}
 
 /// A database with the read models and their checkpoints: the primary, or a replica, where both are as old as each other,
 /// since they are committed together.
@@ -86,9 +91,32 @@ pub(crate) struct Source {
     looks: Arc<Looks>,
 }
 
+/// How many queries are under way before those who look at the checkpoints wait for each other.
+const BUSY: usize = 8;
+/// How far apart they look then. What they wait, the others use.
+const APART: Duration = Duration::from_millis(1);
+
 impl Source {
     pub(crate) fn new(pool: PgPool) -> Self {
         Self { pool, looks: Arc::default() }
+    }
+
+    /// How far the read models have come, from a look that begins after this is called.
+    async fn look(&self) -> Result<Arc<Seen>, Failure> {
+        // Every query that is under way has a clone.
+        if Arc::strong_count(&self.looks) > BUSY {
+            let next = lock(&self.looks.last).and_then(|last| last.checked_add(APART));
+            if let Some(next) = next.filter(|next| Instant::now() < *next) {
+                tokio::time::sleep_until(next).await;
+            }
+        }
+        let look = |_| async {
+            *lock(&self.looks.last) = Some(Instant::now());
+            let sql = "select name, commit_position, prepare_position from control.generations where state = 'live'";
+            let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
+            Ok(rows.into_iter().map(|(name, commit, prepare)| (name, position(commit, prepare))).collect())
+        };
+        self.looks.together.get("", [()], look).await
     }
 }
 
@@ -149,7 +177,7 @@ impl Reads {
             pause = (pause * 2).min(LONGEST_PAUSE);
             progress.look(&self.source).await?;
         }
-        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut touched = lock(&self.touched);
         for &model in models {
             touched.entry(model).or_insert_with(|| progress.of(model));
         }
@@ -160,7 +188,7 @@ impl Reads {
     /// come. It must have been read before any data that is read from now on.
     pub(crate) async fn renew(&self, seen: Seen) {
         self.progress.lock().await.seen = Some(Arc::new(seen));
-        self.touched.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.touched).clear();
     }
 
     /// Which rows there are for who asks.
@@ -175,7 +203,7 @@ impl Reads {
 
     /// How far the touched read models had come: as `extensions.asOf`, and as the header `Storefold-As-Of`.
     pub(crate) fn as_of(&self) -> (Value, String) {
-        let touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        let touched = lock(&self.touched);
         let lowest = touched.values().min().copied().flatten();
         let models = touched.iter().map(|(model, position)| (Name::new(model.name()), shown(*position))).collect();
         let fields = [(Name::new("position"), shown(lowest)), (Name::new("readModels"), Value::Object(models))];
@@ -207,13 +235,8 @@ impl Progress {
         self.seen.as_ref().and_then(|seen| seen.get(model.name())).copied().flatten()
     }
 
-    async fn look(&mut self, Source { pool, looks }: &Source) -> Result<(), Failure> {
-        let look = |_| async {
-            let sql = "select name, commit_position, prepare_position from control.generations where state = 'live'";
-            let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(sql).fetch_all(pool).await?;
-            Ok(rows.into_iter().map(|(name, commit, prepare)| (name, position(commit, prepare))).collect())
-        };
-        self.seen = Some(looks.get("", [()], look).await?);
+    async fn look(&mut self, source: &Source) -> Result<(), Failure> {
+        self.seen = Some(source.look().await?);
         Ok(())
     }
 
@@ -225,6 +248,10 @@ impl Progress {
             self.wake = None;
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A checkpoint as its two columns hold it.

@@ -174,7 +174,8 @@ pub(crate) async fn page<R: Row>(
         }
     }
     push_order(&mut sql, table, sort, window.backward);
-    sql.push(" limit ").push_bind(window.rows);
+    // In the text: of a bound limit Postgres cannot know whether the plan for it is any good, and plans anew each time.
+    sql.push(" limit ").push(window.rows);
     Ok(in_order(sql.build_query_as().fetch_all(pool).await?, window))
 }
 
@@ -196,7 +197,7 @@ pub(crate) async fn page_of_each<R: Row>(
     push_conditions(&mut sql, conditions);
     sql.push(" and ").push(owner).push(" = owner_id");
     push_order(&mut sql, table, sort, window.backward);
-    sql.push(" limit ").push_bind(window.rows).push(") as page");
+    sql.push(" limit ").push(window.rows).push(") as page");
     push_order(&mut sql, table, sort, window.backward);
     Ok(in_order(sql.build_query_as().fetch_all(pool).await?, window))
 }

@@ -35,23 +35,25 @@ impl Pair {
             // They refuse to run as root.
             assert!(Command::new("chown").arg("postgres").arg(self.directory.path()).status().unwrap().success());
         }
-        let path = |name: &str| self.directory.path().join(name).display().to_string();
+        let root = self.directory.path().to_owned();
+        let path = |name: &str| root.join(name).display().to_string();
         self.run("initdb", &["-D", &path("primary"), "-U", "storefold", "-A", "trust", "-N"]);
         let settings = "wal_level = replica\nmax_wal_senders = 4\nhot_standby = on\nfsync = off\nlisten_addresses = ''\n\
-             max_standby_streaming_delay = 0\nwal_receiver_status_interval = 1s\nunix_socket_directories = '.'\n";
+             max_standby_streaming_delay = 0\nwal_receiver_status_interval = 1s\n";
         self.run("sh", &["-c", &format!("printf %s \"{settings}\" >> {}/postgresql.conf", path("primary"))]);
         self.up("primary");
         self.run(
             "pg_basebackup",
-            &["-h", &path("primary"), "-U", "storefold", "-D", &path("standby"), "-R", "-c", "fast"],
+            &["-h", &root.display().to_string(), "-U", "storefold", "-D", &path("standby"), "-R", "-c", "fast"],
         );
         self.up("standby");
         self
     }
 
     fn up(&mut self, name: &'static str) {
-        let directory = self.directory.path().join(name).display().to_string();
-        self.run("pg_ctl", &["-D", &directory, "-w", "-l", &format!("{directory}/log"), "start"]);
+        let (root, port) = (self.directory.path().display(), port(name));
+        let (directory, options) = (format!("{root}/{name}"), format!("-k {root} -p {port}"));
+        self.run("pg_ctl", &["-D", &directory, "-w", "-o", &options, "-l", &format!("{directory}/log"), "start"]);
         self.running.push(name);
     }
 
@@ -74,7 +76,8 @@ impl Pair {
     }
 
     fn options(&self, name: &str) -> PgConnectOptions {
-        PgConnectOptions::new().socket(self.directory.path().join(name)).username("storefold").database("postgres")
+        let options = PgConnectOptions::new().socket(self.directory.path()).port(port(name));
+        options.username("storefold").database("postgres")
     }
 }
 
@@ -84,6 +87,11 @@ impl Drop for Pair {
             self.down(name);
         }
     }
+}
+
+/// They share a directory for their sockets.
+fn port(name: &str) -> u16 {
+    if name == "primary" { 5432 } else { 5433 }
 }
 
 fn is_root() -> bool {

@@ -5,7 +5,7 @@ mod shipment;
 mod timeline;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Object, SimpleObject};
 use sqlx::postgres::PgRow;
@@ -94,9 +94,9 @@ pub(crate) struct Order {
     #[graphql(skip)]
     total_minor: i64,
     #[graphql(skip)]
-    payment: PaymentColumns,
+    payment: Option<Box<PaymentColumns>>,
     #[graphql(skip)]
-    shipment: ShipmentColumns,
+    shipment: Option<Box<ShipmentColumns>>,
     #[graphql(skip)]
     siblings: Arc<Siblings>,
 }
@@ -127,12 +127,12 @@ impl Order {
 
     /// What is or was paid for it; null while nothing was asked for, and for an order that was paid elsewhere.
     async fn payment(&self) -> Option<Payment> {
-        self.payment.payment()
+        self.payment.as_ref()?.payment()
     }
 
     /// How its goods get to the customer; null while nothing was asked for.
     async fn shipment(&self) -> Option<Shipment> {
-        self.shipment.shipment()
+        self.shipment.as_ref()?.shipment()
     }
 
     /// What happened to it, its payment, its shipment and its checkout, the oldest first. An order that was only
@@ -175,8 +175,8 @@ impl Written for Order {
         ("revision", Plain(|row, json| json.put(&row.revision))),
         ("nodeId", Plain(|row, json| json.put(&NodeId::Order(row.id).sealed()))),
         ("total", Within(|selected| selected.made(|row: &Self| Some(Money::new(row.total_minor, &row.currency))))),
-        ("payment", Within(|selected| selected.made(|row: &Self| row.payment.payment()))),
-        ("shipment", Within(|selected| selected.made(|row: &Self| row.shipment.shipment()))),
+        ("payment", Within(|selected| selected.made(|row: &Self| row.payment.as_ref()?.payment()))),
+        ("shipment", Within(|selected| selected.made(|row: &Self| row.shipment.as_ref()?.shipment()))),
         (
             "lines",
             Within(|selected| {
@@ -226,6 +226,9 @@ macro_rules! columns {
     };
 }
 
+/// What a row has until it is told of the others.
+static NONE: LazyLock<Arc<Siblings>> = LazyLock::new(Arc::default);
+
 impl<'r> FromRow<'r, PgRow> for Order {
     fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
         // With each part, there are as many columns more.
@@ -250,9 +253,9 @@ impl<'r> FromRow<'r, PgRow> for Order {
             units: row.next("units")?,
             changed_at: row.next("changed_at")?,
             revision: row.next("revision")?,
-            payment: if payment { PaymentColumns::read(&mut row)? } else { PaymentColumns::default() },
-            shipment: if shipment { ShipmentColumns::read(&mut row)? } else { ShipmentColumns::default() },
-            siblings: Arc::default(),
+            payment: if payment { Some(Box::new(PaymentColumns::read(&mut row)?)) } else { None },
+            shipment: if shipment { Some(Box::new(ShipmentColumns::read(&mut row)?)) } else { None },
+            siblings: NONE.clone(),
         })
     }
 }

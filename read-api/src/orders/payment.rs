@@ -74,7 +74,7 @@ impl PaymentStatus {
 }
 
 /// The columns of an order that are about its payment: all null while there is none.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct PaymentColumns {
     payment_status: Option<PaymentStatus>,
     payment_currency: Option<Currency>,

@@ -52,7 +52,7 @@ pub(crate) enum ShipmentStatus {
 }
 
 /// The columns of an order that are about its shipment: all null while there is none.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct ShipmentColumns {
     shipment_status: Option<ShipmentStatus>,
     carrier: Option<String>,

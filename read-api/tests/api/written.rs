@@ -60,10 +60,10 @@ async fn what_is_written_at_once_is_what_is_resolved_field_by_field() {
     let shop = rich_shop().await;
     let fields = fields(&shop).await;
     for (list, of, depth) in [
-        ("orders(first: 50)", "Order", 1),
+        ("orders(first: 12)", "Order", 1),
         ("orders(first: 2, orderBy: TOTAL_ASC)", "Order", 2),
-        ("products(first: 50)", "Product", 1),
-        ("customers(first: 50)", "Customer", 2),
+        ("products(first: 61)", "Product", 1),
+        ("customers(first: 30)", "Customer", 2),
         ("checkouts(first: 20)", "Checkout", 1),
         ("ledger(first: 50)", "LedgerEntry", 1),
         ("payments(first: 20)", "PaymentRecord", 1),
