@@ -14,6 +14,7 @@ mod lag;
 mod latency;
 mod long;
 mod pages;
+mod postgraphile;
 mod rebuild;
 mod report;
 mod server;
@@ -33,17 +34,20 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 struct Options {
     /// What to measure, by name [default: everything].
-    #[arg(value_name = "NAME", value_parser = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S12", "C1", "G1", "L1"])]
+    #[arg(value_name = "NAME", value_parser = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S12", "C1", "G1", "L1"])]
     names: Vec<String>,
     /// How often each side is measured.
     #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// How long each side of S1 to S5, S7, S12 and G1 runs in a round, and the baseline and the calm part of C1, in seconds.
+    /// How long each side of S1 to S5, S7, S8, S12 and G1 runs in a round, and the baseline and the calm part of C1, in seconds.
     #[arg(long, default_value = "4", value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
     /// How many events the log of S6 has.
     #[arg(long, default_value = "1000000")]
     events: u64,
+    /// How many orders S7 and S8 page through.
+    #[arg(long, default_value = "1000000", value_parser = clap::value_parser!(i64).range(10_000..))]
+    orders: i64,
     /// How many orders C1 places in a round, as fast as it can.
     #[arg(long, default_value = "2000", value_parser = clap::value_parser!(u64).range(1..))]
     checkouts: u64,
@@ -78,6 +82,11 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted("S7") {
         for measured in pages::measure(&postgres, &options).await? {
+            report.add(measured)?;
+        }
+    }
+    if wanted("S8") {
+        for measured in postgraphile::measure(&postgres, &options).await? {
             report.add(measured)?;
         }
     }

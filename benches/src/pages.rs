@@ -24,15 +24,13 @@ use crate::{Options, cpu};
 
 /// How many clients ask at the same time.
 const CLIENTS: usize = 32;
-/// How many orders there are.
-const ORDERS: i64 = 1_000_000;
 /// From how many places pages begin.
-const PLACES: usize = 2_000;
+pub(crate) const PLACES: usize = 2_000;
 /// How many of the pages are compared byte by byte.
-const COMPARED: usize = 50;
+pub(crate) const COMPARED: usize = 50;
 
 /// The documents, and the paths under which the baseline has the same.
-const PAGES: [(&str, &str, &str); 2] = [
+pub(crate) const PAGES: [(&str, &str, &str); 2] = [
     (
         "50 orders of a million, 6 fields, over GraphQL",
         "query Page($after: String) { orders(first: 50, after: $after) { nodes { id reference status placedAt country currency } } }",
@@ -46,17 +44,17 @@ const PAGES: [(&str, &str, &str); 2] = [
 ];
 
 /// A page begins after one of these.
-struct Place {
+pub(crate) struct Place {
     /// As the baseline is told.
     query: String,
     /// As GraphQL is told.
-    cursor: String,
+    pub(crate) cursor: String,
 }
 
 pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::Result<Vec<Measured>> {
     let (url, pool) = postgres.database("s7").await?;
     projections::runtime::migrate(&pool).await?;
-    fill(&pool).await?;
+    fill(&pool, options.orders).await?;
     let (mut server, address) = postgres.serve(&url, &["--roles", "read"]).await?;
     let pid = server.id().context("the server has ended")?;
     let (places, tail) = places(&address).await?;
@@ -100,24 +98,24 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
 }
 
 /// Orders of three lines each, through the views, for nobody else writes these tables.
-async fn fill(pool: &PgPool) -> anyhow::Result<()> {
+pub(crate) async fn fill(pool: &PgPool, count: i64) -> anyhow::Result<()> {
     let orders = "insert into read.orders (order_id, reference, status, placed_at, country, currency, total_minor,
                 line_count, units, changed_at, revision, timeline_entries)
         select md5('order ' || n)::uuid, n::text, (array['placed', 'confirmed', 'completed'])[1 + n % 3],
                timestamptz '2010-12-01 08:26Z' + n * interval '37 seconds', 'United Kingdom', 'GBP', 100 + n % 10000,
                3, 6, timestamptz '2010-12-01 08:26Z' + n * interval '37 seconds', 1, 0
           from generate_series(1, $1) as n";
-    sqlx::query(orders).bind(ORDERS).execute(pool).await?;
+    sqlx::query(orders).bind(count).execute(pool).await?;
     let lines = "insert into read.order_lines (order_id, line_no, sku, quantity, unit_price_minor)
         select md5('order ' || n)::uuid, line_no, 'SKU-' || (n * 7 + line_no * 131) % 4000, line_no, 100
           from generate_series(1, $1) as n cross join generate_series(1, 3) as line_no";
-    sqlx::query(lines).bind(ORDERS).execute(pool).await?;
+    sqlx::query(lines).bind(count).execute(pool).await?;
     sqlx::raw_sql("analyze").execute(pool).await?;
     Ok(())
 }
 
 /// Where pages begin, and what the answers end with.
-async fn places(address: &str) -> anyhow::Result<(Vec<Place>, String)> {
+pub(crate) async fn places(address: &str) -> anyhow::Result<(Vec<Place>, String)> {
     let document =
         "query($after: String) { orders(first: 200, after: $after) { edges { cursor node { id placedAt } } } }";
     let (mut stream, mut buffer) = (TcpStream::connect(address).await?, Vec::new());
@@ -160,18 +158,19 @@ async fn fetch(stream: &mut TcpStream, buffer: &mut Vec<u8>, address: &str, path
 
 /// What asks one side.
 #[derive(Clone, Copy)]
-struct Load<'a> {
-    postgres: &'a Postgres,
+pub(crate) struct Load<'a> {
+    pub(crate) postgres: &'a Postgres,
     /// The process that answers.
-    pid: u32,
-    address: &'a str,
-    requests: &'a Arc<Vec<(String, String)>>,
-    seconds: u32,
+    pub(crate) pid: u32,
+    pub(crate) address: &'a str,
+    /// Bodies for GraphQL, and paths for the baseline.
+    pub(crate) requests: &'a Arc<Vec<(String, String)>>,
+    pub(crate) seconds: u32,
 }
 
 impl Load<'_> {
     /// How many answers there were in a second, and what one took of the processors, in microseconds.
-    async fn run(self, over_graphql: bool) -> anyhow::Result<(f64, f64)> {
+    pub(crate) async fn run(self, over_graphql: bool) -> anyhow::Result<(f64, f64)> {
         let this = std::process::id();
         let all = || self.postgres.cpu() + cpu::of_this() + if self.pid == this { 0 } else { cpu::of_tree(self.pid) };
         let (before, start) = (all(), Instant::now());

@@ -119,7 +119,8 @@ pub(crate) async fn stop(child: &mut Child) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn first_line(mut command: Command) -> anyhow::Result<(Child, String)> {
+/// Starts a program, and waits for the first line that it says.
+pub(crate) async fn first_line(mut command: Command) -> anyhow::Result<(Child, String)> {
     let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
     let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
     let line = lines.next_line().await?.context("the program ended before it said anything")?;

@@ -37,6 +37,11 @@ impl<K: Eq + Hash + Ord, V> Batch<K, V> {
         let values = self.values.get_or_init(|| load(&self.keys)).await;
         Ok(values.as_ref().map_err(Failure::clone)?.get(key))
     }
+
+    /// The value of a key, once it is loaded.
+    pub(crate) fn loaded(&self, key: &K) -> Option<&V> {
+        self.values.get()?.as_ref().ok()?.get(key)
+    }
 }
 
 impl<K, V> Default for Batch<K, V> {

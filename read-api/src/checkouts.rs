@@ -14,6 +14,8 @@ use crate::orders::{self, Order, TimeRange};
 use crate::own_writes::{ReadModel, Reads};
 use crate::scalars::{DateTime, Uuid};
 use crate::sql::{self, Bind, Conditions, Key, Sort, Table};
+use crate::written::Write::{Plain, Within};
+use crate::written::{Write, Written, each};
 
 /// The checkouts of a query.
 #[derive(Default)]
@@ -90,8 +92,36 @@ impl Checkout {
 
     /// The order; null while the read model of orders does not have it yet.
     async fn order(&self, ctx: &Context<'_>) -> Option<Result<&Order, Failure>> {
-        self.orders.get(&self.order_id, |ids| orders::load(ctx, ids)).await.transpose()
+        self.its_order(ctx).await.transpose()
     }
+}
+
+impl Checkout {
+    async fn its_order(&self, ctx: &Context<'_>) -> Result<Option<&Order>, Failure> {
+        self.orders.get(&self.order_id, |ids| orders::load(ctx, ids)).await
+    }
+}
+
+impl Written for Checkout {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("orderId", Plain(|row, json| json.put(&row.order_id))),
+        ("state", Plain(|row, json| json.name(row.state))),
+        ("step", Plain(|row, json| json.name(row.step))),
+        ("reason", Plain(|row, json| json.put(&row.reason))),
+        ("inTrouble", Plain(|row, json| json.put(&row.in_trouble))),
+        ("problem", Plain(|row, json| json.put(&row.problem))),
+        ("parkedReason", Plain(|row, json| json.put(&row.parked_reason))),
+        ("undoReason", Plain(|row, json| json.put(&row.undo_reason))),
+        ("startedAt", Plain(|row, json| json.put(&row.started_at))),
+        ("changedAt", Plain(|row, json| json.put(&row.changed_at))),
+        ("endedAt", Plain(|row, json| json.put(&row.ended_at))),
+        ("ageSeconds", Plain(|row, json| json.put(&row.age_seconds))),
+        ("nodeId", Plain(|row, json| json.put(&NodeId::Checkout(row.order_id).sealed()))),
+        (
+            "order",
+            Within(|selected| selected.one(Some(each!(its_order)), |row: &Self| row.orders.loaded(&row.order_id))),
+        ),
+    ];
 }
 
 impl Listed for Checkout {

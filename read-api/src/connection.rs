@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_graphql::connection::PageInfo;
-use async_graphql::{Context, Object, OutputType, TypeName};
+use async_graphql::parser::types::{Field, Selection, SelectionSet};
+use async_graphql::registry::Registry;
+use async_graphql::resolver_utils::resolve_list;
+use async_graphql::{Context, ContextSelectionSet, Object, OutputType, Positioned, ServerResult, TypeName, Value};
 use futures::future::BoxFuture;
 
 use crate::cursor::{CursorKey, Scope};
@@ -13,6 +16,7 @@ use crate::error::Failure;
 use crate::own_writes::{ReadModel, Reads};
 use crate::scalars::Long;
 use crate::sql::{self, Conditions, Key, Sort, Table, Visible, Window};
+use crate::written::{self, Write, Written};
 
 /// The rows of a page when the query does not say.
 pub(crate) const DEFAULT_PAGE: i32 = 20;
@@ -29,25 +33,25 @@ pub(crate) struct List<Node> {
 
 /// A page of a list. The next one is after pageInfo.endCursor, the previous one before pageInfo.startCursor.
 #[Object(name_type)]
-impl<Node: OutputType> List<Node> {
+impl<Node: Listed> List<Node> {
     /// The nodes, each with its cursor.
-    async fn edges(&self) -> &[Edge<Node>] {
-        &self.edges
+    async fn edges(&self) -> Rows<'_, Edge<Node>> {
+        Rows(self.edges.iter().collect())
     }
 
     /// The nodes without their cursors.
-    async fn nodes(&self) -> Vec<&Node> {
-        self.edges.iter().map(|edge| &edge.node).collect()
+    async fn nodes(&self) -> Rows<'_, Node> {
+        Rows(self.edges.iter().map(|edge| &edge.node).collect())
     }
 
     /// Whether there are more pages, and the cursors to get them.
-    async fn page_info(&self) -> PageInfo {
-        PageInfo {
+    async fn page_info(&self) -> Result<PageInfo, Failure> {
+        Ok(PageInfo {
             has_previous_page: self.has_previous,
             has_next_page: self.has_next,
-            start_cursor: self.edges.first().map(|edge| edge.cursor.clone()),
-            end_cursor: self.edges.last().map(|edge| edge.cursor.clone()),
-        }
+            start_cursor: self.edges.first().map(Edge::sealed).transpose()?,
+            end_cursor: self.edges.last().map(Edge::sealed).transpose()?,
+        })
     }
 
     /// How many nodes there are over all pages. It is counted when it is selected, which costs a statement.
@@ -62,18 +66,61 @@ impl<Node: OutputType> TypeName for List<Node> {
     }
 }
 
+/// What a page lists.
+struct Rows<'a, T>(Vec<&'a T>);
+
+impl<T: Written> OutputType for Rows<'_, T> {
+    fn type_name() -> Cow<'static, str> {
+        Vec::<&T>::type_name()
+    }
+
+    fn qualified_type_name() -> String {
+        Vec::<&T>::qualified_type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        Vec::<&T>::create_type_info(registry)
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        match written::list(ctx, field, &self.0).await {
+            Some(written) => Ok(written),
+            None => resolve_list(ctx, field, self.0.iter().copied(), Some(self.0.len())).await,
+        }
+    }
+}
+
 /// A row of a list.
 pub(crate) struct Edge<Node> {
-    cursor: String,
     node: Node,
+    seal: Arc<Seal>,
+}
+
+/// What makes the cursors of a list, which few queries ask for.
+struct Seal {
+    scope: Scope,
+    sort: Sort,
+}
+
+impl<Node: Listed> Edge<Node> {
+    fn sealed(&self) -> Result<String, Failure> {
+        self.seal.scope.seal(&self.node.key(&self.seal.sort))
+    }
+}
+
+impl<Node: Listed> Written for Edge<Node> {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("cursor", Write::Plain(|edge, json| json.tried(edge.sealed()))),
+        ("node", Write::Within(|selected| selected.one(None, |edge: &Self| Some(&edge.node)))),
+    ];
 }
 
 /// A node and where it stands in the list.
 #[Object(name_type)]
-impl<Node: OutputType> Edge<Node> {
+impl<Node: Listed> Edge<Node> {
     /// Where it stands, for the arguments after and before of the same query. What is in it may change.
-    async fn cursor(&self) -> &str {
-        &self.cursor
+    async fn cursor(&self) -> Result<String, Failure> {
+        self.sealed()
     }
 
     /// What is listed.
@@ -89,10 +136,15 @@ impl<Node: OutputType> TypeName for Edge<Node> {
 }
 
 /// A row that can be listed.
-pub(crate) trait Listed: sql::Row + OutputType {
+pub(crate) trait Listed: sql::Row + Written {
     const TABLE: Table;
     /// The read models that it is read from.
     const MODELS: &'static [ReadModel];
+
+    /// The columns to read when only these fields of the rows are selected.
+    fn columns(_fields: &[&str]) -> &'static str {
+        Self::TABLE.columns
+    }
 
     /// Where the row stands in an order.
     fn key(&self, sort: &Sort) -> Key;
@@ -156,13 +208,42 @@ pub(crate) async fn list<Node: Listed>(
     let scope = scope(ctx, &sort, &rows)?;
     let window = page.window(&scope)?;
     let pool = reads.of(Node::MODELS).await?;
-    let mut slice = Slice::cut(sql::page(pool, &rows, &sort, &window).await?, &window);
+    let mut slice = Slice::cut(sql::page(pool, &rows, Node::columns(&fields(ctx)), &sort, &window).await?, &window);
     Node::make_siblings(slice.rows.iter_mut().collect());
     let total = Total::new(move || {
         let (reads, rows) = (reads.clone(), rows.clone());
         Box::pin(async move { Ok(sql::count(reads.of(Node::MODELS).await?, &rows).await?) })
     });
-    slice.connection(&sort, &window, &scope, total)
+    Ok(slice.connection(sort, &window, scope, total))
+}
+
+/// The fields of the rows that a list selects. There may be some among them that are another type's.
+fn fields<'a>(ctx: &'a Context<'_>) -> Vec<&'a str> {
+    fn gather<'a>(ctx: &'a Context<'_>, set: &'a SelectionSet, way: &[&str], names: &mut Vec<&'a str>) {
+        for selection in &set.items {
+            match &selection.node {
+                Selection::Field(field) => {
+                    let (name, set) = (field.node.name.node.as_str(), &field.node.selection_set.node);
+                    match way {
+                        [] => names.push(name),
+                        [step, rest @ ..] if *step == name => gather(ctx, set, rest, names),
+                        // The nodes themselves, without edges.
+                        [_, _] if name == "nodes" => gather(ctx, set, &[], names),
+                        _ => {}
+                    }
+                }
+                Selection::InlineFragment(fragment) => gather(ctx, &fragment.node.selection_set.node, way, names),
+                Selection::FragmentSpread(spread) => {
+                    if let Some(fragment) = ctx.query_env.fragments.get(&spread.node.fragment_name.node) {
+                        gather(ctx, &fragment.node.selection_set.node, way, names);
+                    }
+                }
+            }
+        }
+    }
+    let mut names = Vec::new();
+    gather(ctx, &ctx.item.node.selection_set.node, &["edges", "node"], &mut names);
+    names
 }
 
 /// What the cursors of a list are bound to: its table, order and filter, and to the customer who sees its own rows alone.
@@ -191,21 +272,15 @@ impl<Node> Slice<Node> {
 }
 
 impl<Node: Listed> Slice<Node> {
-    pub(crate) fn connection(
-        self,
-        sort: &Sort,
-        window: &Window,
-        scope: &Scope,
-        total: Total,
-    ) -> Result<List<Node>, Failure> {
+    pub(crate) fn connection(self, sort: Sort, window: &Window, scope: Scope, total: Total) -> List<Node> {
         // The row that a cursor was made of is itself beyond the page.
         let (has_previous, has_next) = match window.backward {
             false => (window.after.is_some(), self.more || window.before.is_some()),
             true => (self.more || window.after.is_some(), window.before.is_some()),
         };
-        let edge = |node: Node| Ok(Edge { cursor: scope.seal(&node.key(sort))?, node });
-        let edges = self.rows.into_iter().map(edge).collect::<Result<Vec<_>, Failure>>()?;
-        Ok(List { edges, has_previous, has_next, total })
+        let seal = Arc::new(Seal { scope, sort });
+        let edges = self.rows.into_iter().map(|node| Edge { node, seal: seal.clone() }).collect();
+        List { edges, has_previous, has_next, total }
     }
 }
 

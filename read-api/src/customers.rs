@@ -15,6 +15,8 @@ use crate::orders::{Order, OrderSort};
 use crate::own_writes::{ReadModel, Reads};
 use crate::scalars::{Currency, DateTime, Long, Uuid};
 use crate::sql::{self, Bind, Conditions, Key, Sort, Table, Window};
+use crate::written::Write::{Plain, Within};
+use crate::written::{Write, Written, each};
 
 /// The customers of a query.
 #[derive(Default)]
@@ -146,8 +148,29 @@ impl Customer {
                 Ok(count.copied().unwrap_or(0))
             })
         });
-        slice.connection(&sort, &window, &scope, total)
+        Ok(slice.connection(sort, &window, scope, total))
     }
+}
+
+impl Written for Customer {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("id", Plain(|row, json| json.put(&row.id))),
+        ("reference", Plain(|row, json| json.put(&row.reference))),
+        ("name", Plain(|row, json| json.put(&row.name))),
+        ("email", Plain(|row, json| json.put(&row.email))),
+        ("phone", Plain(|row, json| json.put(&row.phone))),
+        ("status", Plain(|row, json| json.name(row.status))),
+        ("registeredAt", Plain(|row, json| json.put(&row.registered_at))),
+        ("nodeId", Plain(|row, json| json.put(&NodeId::Customer(row.id).sealed()))),
+        (
+            "spend",
+            Within(|selected| {
+                selected.many(Some(each!(spend)), |row: &Self| {
+                    row.siblings.spend.loaded(&row.id).map_or(&[], Vec::as_slice)
+                })
+            }),
+        ),
+    ];
 }
 
 /// What the customers that were read together load together.
@@ -210,6 +233,14 @@ pub(crate) struct CustomerSpend {
     orders: Long,
     /// For how much.
     revenue: Money,
+}
+
+impl Written for CustomerSpend {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("currency", Plain(|row, json| json.put(&row.currency))),
+        ("orders", Plain(|row, json| json.put(&row.orders))),
+        ("revenue", Within(|selected| selected.one(None, |row: &Self| Some(&row.revenue)))),
+    ];
 }
 
 /// A customer among those who bought most.

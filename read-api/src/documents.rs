@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_graphql::extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute};
 use async_graphql::parser::types::ExecutableDocument;
@@ -25,16 +27,41 @@ const MOST: usize = 1_000;
 const MOST_BYTES: usize = 2 * 1024 * 1024;
 
 /// The hash of a document's text.
-type Hash = [u8; 32];
+pub(crate) type Hash = [u8; 32];
 
 /// A document that was read and asks for no more than it may.
 pub(crate) struct Document {
     pub(crate) parsed: ExecutableDocument,
     /// Whether it asks for the schema.
     pub(crate) introspects: bool,
+    /// Whether it selects something with fields of its own twice under one name, so that two values become one.
+    pub(crate) merges: bool,
     /// Which permissions it takes.
     pub(crate) needs: Needs,
+    /// Whether it fits the schema, as far as that does not hang on variables. Not known before it was executed once.
+    pub(crate) fits: AtomicBool,
+    /// The hash of its text.
+    pub(crate) hash: Hash,
+    /// How many microseconds its last execution took; as many as there are before there was one.
+    took: AtomicU64,
     bytes: usize,
+}
+
+/// From where on a query is slow enough to be executed for several at once, in microseconds. Waiting for somebody else's
+/// costs a faster one more than it saves.
+const SLOW: u64 = 5_000;
+
+impl Document {
+    /// Whether it takes long, as far as is known.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.took.load(Ordering::Relaxed) > SLOW
+    }
+
+    /// Notes that it was executed, and so fits the schema.
+    pub(crate) fn executed(&self, took: Duration) {
+        self.fits.store(true, Ordering::Relaxed);
+        self.took.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
 }
 
 /// The documents that clients may send, where they may not send any others.
@@ -99,6 +126,7 @@ impl TrustedDocuments {
             let refused = |error: ServerError| NotTrusted::Refused { hash: hex(&hash), reason: error.message };
             let document = read(&text).map_err(refused)?;
             validate(&schema, &document.parsed).map_err(refused)?;
+            document.fits.store(true, Ordering::Relaxed);
             Ok((hash, Arc::new(document)))
         };
         Ok(Self(Arc::new(texts.into_iter().map(document).collect::<Result<_, _>>()?)))
@@ -177,7 +205,8 @@ impl Documents {
 fn read(text: &str) -> Result<Document, ServerError> {
     let parsed = limits::parse(text)?;
     let (introspects, needs) = (limits::introspects(&parsed), Needs::of(&parsed));
-    Ok(Document { introspects, needs, parsed, bytes: text.len() })
+    let (merges, fits, took) = (limits::merges(&parsed), AtomicBool::default(), AtomicU64::new(u64::MAX));
+    Ok(Document { introspects, merges, needs, fits, hash: hash(text), took, parsed, bytes: text.len() })
 }
 
 /// Holds every operation of a document against the schema, which executes nothing.

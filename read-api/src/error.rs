@@ -1,5 +1,7 @@
 //! Errors as a client sees them: a message, and a code in `extensions.code` that programs can match on.
 
+use std::sync::Arc;
+
 use access::Refusal;
 use async_graphql::{Error, ErrorExtensionValues, Pos, ServerError, Value};
 use axum::http::StatusCode;
@@ -125,6 +127,12 @@ impl Failure {
         error
     }
 
+    /// The same, because of the database that was asked rather than of what it was asked.
+    fn because(mut self, trouble: Trouble) -> Self {
+        self.0.source = Some(Arc::new(trouble));
+        self
+    }
+
     pub(crate) fn bad_input(message: impl Into<String>) -> Self {
         Self::new(Code::BadUserInput, message)
     }
@@ -143,8 +151,33 @@ const QUERY_CANCELED: &str = "57014";
 /// Postgres' code for a text with a character that it cannot keep, of which there is one: U+0000.
 const CHARACTER_NOT_IN_REPERTOIRE: &str = "22021";
 
+/// Postgres' code for a statement that a standby gave up, for what it read was removed on the primary.
+const CONFLICT_WITH_RECOVERY: &str = "40001";
+
+/// Why a database did not answer, though another may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It cannot be reached.
+    Unreachable,
+    /// It is a replica that gave the statement up for what came from its primary. Asked again, it mostly answers.
+    Conflict,
+}
+
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
+        let code = error.as_database_error().and_then(|error| error.code());
+        match code.as_deref() {
+            Some(CONFLICT_WITH_RECOVERY) => return Self::internal(&error).because(Trouble::Conflict),
+            // It is being shut down, has been, or starts.
+            Some(code) if code.starts_with("57P") || code.starts_with("08") => {
+                return Self::internal(&error).because(Trouble::Unreachable);
+            }
+            None if matches!(error, Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed) => {
+                return Self::internal(&error).because(Trouble::Unreachable);
+            }
+            _ => {}
+        }
         match error.as_database_error().and_then(|error| error.code()) {
             Some(code) if code == QUERY_CANCELED => Self::new(Code::Timeout, TIMED_OUT),
             Some(code) if code == CHARACTER_NOT_IN_REPERTOIRE => Self::bad_input("No text here contains U+0000."),

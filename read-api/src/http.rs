@@ -11,13 +11,13 @@ mod problem;
 mod request;
 mod socket;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use access::{Caller, Gate, Refusal, Scope};
-use async_graphql::parser::types::OperationType;
-use async_graphql::{Response as Answer, ServerError, Value};
+use access::{Caller, CustomerId, Gate, Refusal, Scope};
+use async_graphql::parser::types::{OperationType, VariableDefinition};
+use async_graphql::{Positioned, Response as Answer, ServerError, Value, Variables};
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -36,17 +36,24 @@ use self::media::Media;
 use self::problem::Problem;
 use self::request::{Parameters, Request, check_content, demand};
 use crate::SubscriptionLimits;
-use crate::documents::Documents;
-use crate::error::{Code, TIMED_OUT, has_code, request_error, with_code};
+use crate::documents::{Document, Documents, Hash};
+use crate::error::{Code, TIMED_OUT, Trouble, has_code, request_error, with_code};
+use crate::flights::Flights;
 use crate::limits;
-use crate::own_writes::{Demand, Reads};
+use crate::own_writes::{Demand, Reads, Source};
 use crate::permissions::View;
 use crate::query::Schema;
+use crate::scalars::is_plainly;
+use crate::written::{self, TakenIn};
 
 /// What the handlers share.
 pub(crate) struct Endpoint {
     pub(crate) schema: Schema,
-    pub(crate) pool: PgPool,
+    /// The same, for documents that are known to fit it: of them, it looks at what they cost alone.
+    pub(crate) trusting: Schema,
+    pub(crate) primary: Source,
+    pub(crate) replica: Option<Replica>,
+    pub(crate) flights: Flights<Asked, Told>,
     pub(crate) wake: Option<watch::Receiver<()>>,
     pub(crate) time_limit: Duration,
     pub(crate) documents: Documents,
@@ -118,10 +125,38 @@ enum Method {
 /// A request that may be executed.
 struct Prepared {
     kind: OperationType,
-    request: async_graphql::Request,
-    reads: Arc<Reads>,
+    document: Arc<Document>,
+    /// Whether it is known that it fits the schema, variables included.
+    fits: bool,
+    operation_name: Option<String>,
+    variables: Variables,
+    caller: Option<Caller>,
+    demand: Demand,
     time_limit: Duration,
 }
+
+impl Prepared {
+    fn request(&self, reads: &Arc<Reads>) -> async_graphql::Request {
+        let mut request = async_graphql::Request::new("").variables(self.variables.clone()).data(reads.clone());
+        if let Some(caller) = &self.caller {
+            request = request.data(caller.clone());
+        }
+        request.operation_name.clone_from(&self.operation_name);
+        request.set_parsed_query(self.document.parsed.clone());
+        request
+    }
+
+    /// All that the answer depends on, besides the time.
+    fn asked(&self) -> Option<Asked> {
+        let may = self.caller.as_ref().map(|caller| (caller.scopes.to_string(), caller.customer));
+        let variables = serde_json::to_string(&self.variables).ok()?;
+        Some((self.document.hash, self.operation_name.clone(), variables, may, self.demand))
+    }
+}
+
+/// What tells one query from another: the document, the operation's name, the variables, what the caller may do and whose
+/// rows it sees, and how fresh the answer is to be.
+pub(crate) type Asked = (Hash, Option<String>, String, Option<(String, Option<CustomerId>)>, Demand);
 
 /// What became of a request.
 enum Outcome {
@@ -129,6 +164,54 @@ enum Outcome {
     Answered(Box<Answer>, Arc<Reads>),
     /// It was not.
     Refused(Vec<ServerError>),
+}
+
+impl Outcome {
+    /// What another database might do better.
+    fn trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::Answered(answer, _) => answer.errors.iter().find_map(|error| error.source::<Trouble>().copied()),
+            Self::Refused(_) => None,
+        }
+    }
+}
+
+/// What became of a request, as all who asked for the same are told.
+pub(crate) enum Told {
+    /// Whether nothing went wrong, the answer, and how far the read models had come.
+    Answered(bool, Bytes, String),
+    Refused(Vec<ServerError>),
+}
+
+/// A replica that queries are answered from, as long as it can be reached.
+pub(crate) struct Replica {
+    source: Source,
+    /// Until when it is not asked.
+    rests: Mutex<Option<Instant>>,
+}
+
+/// How long a replica that could not be reached is left alone.
+const REST: Duration = Duration::from_secs(5);
+/// How often a replica is asked, when it gives statements up for what comes from its primary.
+const ATTEMPTS: usize = 2;
+
+impl Replica {
+    pub(crate) fn new(pool: PgPool) -> Self {
+        Self { source: Source::new(pool), rests: Mutex::default() }
+    }
+
+    fn rests(&self) -> bool {
+        self.until().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Leaves it alone for a while.
+    fn rest(&self) {
+        *self.until() = Some(Instant::now() + REST);
+    }
+
+    fn until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.rests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Endpoint {
@@ -161,45 +244,105 @@ impl Endpoint {
         };
         // What was changed was not read.
         let known = if prepared.kind == OperationType::Query { Some(known) } else { None };
-        Ok(match self.execute(prepared).await {
-            Outcome::Answered(answer, reads) => {
-                let known = known.filter(|_| answer.errors.is_empty());
-                write(StatusCode::OK, &body(*answer, &reads), Some(&reads), media, known)
+        Ok(match &*self.tell(prepared).await {
+            Told::Answered(well, body, as_of) => {
+                write(StatusCode::OK, body.clone(), Some(as_of), media, known.filter(|_| *well))
             }
-            Outcome::Refused(errors) => refused(errors, media),
+            Told::Refused(errors) => refused(errors.clone(), media),
         })
+    }
+
+    /// Executes a request, unless somebody else asks for the same and it takes so long that it is better done once.
+    async fn tell(&self, prepared: Prepared) -> Arc<Told> {
+        let asked =
+            if prepared.kind == OperationType::Query && prepared.document.is_slow() { prepared.asked() } else { None };
+        match asked {
+            Some(asked) => self.flights.join(asked, || self.execute_and_write(prepared)).await,
+            None => Arc::new(self.execute_and_write(prepared).await),
+        }
+    }
+
+    async fn execute_and_write(&self, prepared: Prepared) -> Told {
+        match self.execute(prepared).await {
+            Outcome::Answered(answer, reads) => {
+                let (well, (shown, as_of)) = (answer.errors.is_empty(), reads.as_of());
+                match body(*answer, shown).json() {
+                    Ok(body) => Told::Answered(well, body.into(), as_of),
+                    Err(error) => {
+                        tracing::error!(%error, "an answer could not be written");
+                        Told::Refused(vec![request_error(Code::Internal, "The answer could not be written.")])
+                    }
+                }
+            }
+            Outcome::Refused(errors) => Told::Refused(errors),
+        }
     }
 
     /// Finds out what is to be executed, and whether it may be.
     fn prepare(&self, request: Request, demand: Demand, caller: Option<Caller>) -> Result<Prepared, ServerError> {
         let document = self.documents.find(request.query.as_deref(), request.hash.as_deref())?;
-        let kind = limits::operation(&document.parsed, request.operation_name.as_deref())?.ty;
+        let operation = limits::operation(&document.parsed, request.operation_name.as_deref())?;
+        let kind = operation.ty;
+        let fits = document.fits.load(Ordering::Relaxed) && fit(&operation.variable_definitions, &request.variables);
         if document.introspects && !self.introspection {
             return Err(request_error(Code::IntrospectionDisabled, "This server does not show its schema."));
         }
         document.needs.check(request.operation_name.as_deref(), &request.variables, caller.as_ref())?;
-        let view = View::of(caller.as_ref());
-        let reads = Arc::new(Reads::new(self.pool.clone(), self.wake.clone(), demand, view));
-        let mut prepared = async_graphql::Request::new("").variables(request.variables).data(reads.clone());
-        if let Some(caller) = caller {
-            prepared = prepared.data(caller);
-        }
-        prepared.operation_name = request.operation_name;
-        prepared.set_parsed_query(document.parsed.clone());
+        let Request { operation_name, variables, .. } = request;
         let time_limit = if demand.after.is_some() { self.time_limit + demand.wait } else { self.time_limit };
-        Ok(Prepared { kind, request: prepared, reads, time_limit })
+        Ok(Prepared { kind, document, fits, operation_name, variables, caller, demand, time_limit })
     }
 
-    /// Executes what has one answer.
+    /// What reads from the primary for a request.
+    fn reads(&self, prepared: &Prepared) -> Arc<Reads> {
+        self.reads_from(&self.primary, prepared)
+    }
+
+    fn reads_from(&self, source: &Source, prepared: &Prepared) -> Arc<Reads> {
+        let view = View::of(prepared.caller.as_ref());
+        Arc::new(Reads::new(source.clone(), self.primary.pool.clone(), self.wake.clone(), prepared.demand, view))
+    }
+
+    /// Executes what has one answer: from the replica, if there is one that answers.
     async fn execute(&self, prepared: Prepared) -> Outcome {
-        let Prepared { request, reads, time_limit, .. } = prepared;
-        let schema = self.schema.clone();
+        if let Some(replica) = &self.replica
+            && prepared.kind == OperationType::Query
+            && !replica.rests()
+        {
+            for _ in 0..ATTEMPTS {
+                let outcome = self.execute_from(&replica.source, &prepared).await;
+                match outcome.trouble() {
+                    None => return outcome,
+                    Some(Trouble::Conflict) => tracing::info!("a replica gave a query up for what its primary sent"),
+                    Some(Trouble::Unreachable) => {
+                        tracing::warn!(seconds = REST.as_secs(), "the replica does not answer; the primary is asked");
+                        replica.rest();
+                        break;
+                    }
+                }
+            }
+        }
+        self.execute_from(&self.primary, &prepared).await
+    }
+
+    async fn execute_from(&self, source: &Source, prepared: &Prepared) -> Outcome {
+        let (reads, document, time_limit) =
+            (self.reads_from(source, prepared), &prepared.document, prepared.time_limit);
+        let mut request = prepared.request(&reads);
+        if !document.merges {
+            request = request.data(TakenIn);
+        }
+        let schema = if prepared.fits { self.trusting.clone() } else { self.schema.clone() };
+        let start = Instant::now();
         // In a task of its own, for a client that hangs up must not drop a statement that a connection is busy with.
         let execution = async move { tokio::time::timeout(time_limit, schema.execute(request)).await };
         match tokio::spawn(execution.in_current_span()).await {
             Ok(Ok(answer)) => match refusal(answer) {
                 Ok(errors) => Outcome::Refused(errors),
-                Err(answer) => Outcome::Answered(answer, reads),
+                Err(answer) => {
+                    document.executed(start.elapsed());
+                    Outcome::Answered(answer, reads)
+                }
             },
             Ok(Err(_)) => Outcome::Refused(vec![request_error(Code::Timeout, TIMED_OUT)]),
             Err(panic) => {
@@ -209,6 +352,14 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// Whether all variables are plainly what they should be. Else the validation says what is wrong with them.
+fn fit(definitions: &[Positioned<VariableDefinition>], variables: &Variables) -> bool {
+    definitions.iter().all(|Positioned { node: definition, .. }| match variables.get(&definition.name.node) {
+        None => definition.var_type.node.nullable || definition.default_value.is_some(),
+        given => is_plainly(&definition.var_type.node, given),
+    })
 }
 
 /// The errors of a request that the validation refused, or else the answer.
@@ -221,28 +372,48 @@ fn refusal(answer: Answer) -> Result<Vec<ServerError>, Box<Answer>> {
 }
 
 /// An answer as clients read it.
-#[derive(serde::Serialize)]
 struct Body {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<ServerError>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Value>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    extensions: BTreeMap<&'static str, Value>,
+    as_of: Option<Value>,
 }
 
 impl Body {
     /// That of a request that was not executed.
     fn of_errors(errors: Vec<ServerError>) -> Self {
-        Self { errors, data: None, extensions: BTreeMap::new() }
+        Self { errors, data: None, as_of: None }
+    }
+
+    fn json(&self) -> serde_json::Result<Vec<u8>> {
+        let mut out = b"{".to_vec();
+        if !self.errors.is_empty() {
+            out.extend_from_slice(b"\"errors\":");
+            serde_json::to_writer(&mut out, &self.errors)?;
+        }
+        let parts = [(&b"\"data\":"[..], &self.data, &b""[..]), (b"\"extensions\":{\"asOf\":", &self.as_of, b"}")];
+        for (start, value, end) in parts {
+            let Some(value) = value else { continue };
+            if out.len() > 1 {
+                out.push(b',');
+            }
+            out.extend_from_slice(start);
+            written::write(value, &mut out)?;
+            out.extend_from_slice(end);
+        }
+        out.push(b'}');
+        Ok(out)
+    }
+
+    fn text(&self) -> serde_json::Result<String> {
+        String::from_utf8(self.json()?).map_err(serde::ser::Error::custom)
     }
 }
 
 /// The answer of what was executed.
-fn body(answer: Answer, reads: &Reads) -> Body {
+fn body(answer: Answer, as_of: Value) -> Body {
     // What resolvers report has its code; what is left is arguments that async-graphql could not make sense of.
     let errors = answer.errors.into_iter().map(|error| with_code(error, Code::BadUserInput)).collect();
-    Body { errors, data: Some(answer.data), extensions: BTreeMap::from([("asOf", reads.as_of().0)]) }
+    Body { errors, data: Some(answer.data), as_of: Some(as_of) }
 }
 
 /// Answers a request that was not executed.
@@ -257,7 +428,10 @@ fn refused(errors: Vec<ServerError>, media: Media) -> Response {
         () => StatusCode::UNPROCESSABLE_ENTITY,
     };
     let challenge = errors.iter().find_map(challenge);
-    let mut response = write(status, &Body::of_errors(errors), None, media, None);
+    let Ok(body) = Body::of_errors(errors).json() else {
+        return Problem::new(500, "internal", "The answer could not be written.").into_response();
+    };
+    let mut response = write(status, body.into(), None, media, None);
     if let Some(challenge) = challenge {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
@@ -280,10 +454,7 @@ fn challenge(error: &ServerError) -> Option<HeaderValue> {
 }
 
 /// Writes an answer. With `known`, it may be kept, and is not sent again to whoever has it.
-fn write(status: StatusCode, body: &Body, reads: Option<&Reads>, media: Media, known: Option<&Known>) -> Response {
-    let Ok(body) = serde_json::to_vec(body) else {
-        return Problem::new(500, "internal", "The answer could not be written.").into_response();
-    };
+fn write(status: StatusCode, body: Bytes, as_of: Option<&String>, media: Media, known: Option<&Known>) -> Response {
     let status = if media == Media::Json { StatusCode::OK } else { status };
     let tag = known.and_then(|known| Some((known, etag::tag(&body, media)?)));
     let mut response = match &tag {
@@ -297,7 +468,7 @@ fn write(status: StatusCode, body: &Body, reads: Option<&Reads>, media: Media, k
     if let Some((_, tag)) = tag {
         headers.insert(ETAG, tag);
     }
-    if let Some(Ok(value)) = reads.map(|reads| HeaderValue::try_from(reads.as_of().1)) {
+    if let Some(Ok(value)) = as_of.map(HeaderValue::try_from) {
         headers.insert(AS_OF, value);
     }
     response

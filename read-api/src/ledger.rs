@@ -12,6 +12,8 @@ use crate::orders::TimeRange;
 use crate::own_writes::{ReadModel, Reads};
 use crate::scalars::{Currency, DateTime, Uuid};
 use crate::sql::{Bind, Conditions, Key, Sort, Table};
+use crate::written::Write::{Plain, Within};
+use crate::written::{Write, Written};
 
 /// The ledger of a query.
 #[derive(Default)]
@@ -92,13 +94,32 @@ pub(crate) struct LedgerEntry {
 impl LedgerEntry {
     /// What tells it from all other entries.
     async fn id(&self) -> ID {
-        format!("{}/{}", self.payment_id.0, self.entry_no).into()
+        self.name()
     }
 
     /// What the account gained, or with a minus what it lost.
     async fn amount(&self) -> Money {
         Money::new(self.amount_minor, &self.currency)
     }
+}
+
+impl LedgerEntry {
+    fn name(&self) -> ID {
+        format!("{}/{}", self.payment_id.0, self.entry_no).into()
+    }
+}
+
+impl Written for LedgerEntry {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("paymentId", Plain(|row, json| json.put(&row.payment_id))),
+        ("entryNo", Plain(|row, json| json.put(&row.entry_no))),
+        ("movementNo", Plain(|row, json| json.put(&row.movement_no))),
+        ("movement", Plain(|row, json| json.name(row.movement))),
+        ("account", Plain(|row, json| json.name(row.account))),
+        ("at", Plain(|row, json| json.put(&row.at))),
+        ("id", Plain(|row, json| json.put(&row.name()))),
+        ("amount", Within(|selected| selected.made(|row: &Self| Some(Money::new(row.amount_minor, &row.currency))))),
+    ];
 }
 
 impl Listed for LedgerEntry {

@@ -15,6 +15,7 @@ mod customers;
 mod documents;
 mod error;
 mod feed;
+mod flights;
 mod http;
 mod ledger;
 mod limits;
@@ -37,17 +38,21 @@ mod sql;
 mod stock;
 mod subscriptions;
 mod time_travel;
+mod written;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_graphql::SDLExportOptions;
+use async_graphql::{SDLExportOptions, ValidationMode};
 use axum::Router;
 use sqlx::PgPool;
 use tokio::sync::{Semaphore, watch};
 
 use crate::documents::Documents;
 use crate::feed::Feed;
+use crate::flights::Flights;
+use crate::http::Replica;
+use crate::own_writes::Source;
 use crate::subscriptions::Together;
 
 pub use crate::breaking::{NotASchema, breaking_changes};
@@ -59,9 +64,12 @@ pub use crate::position::{AsOf, History, LogError, LogHead, Moment, NotAPosition
 /// What the API needs to run.
 #[derive(Clone)]
 pub struct Config {
-    /// The database with the read models; a replica will not do, since checkpoints are read from it. A connection should
-    /// have a `statement_timeout` no longer than the time limit, for Postgres finishes what nobody waits for any more.
+    /// The database with the read models. A connection should have a `statement_timeout` no longer than the time limit, for
+    /// Postgres finishes what nobody waits for any more.
     pub pool: PgPool,
+    /// A replica of it, from which queries are answered as far as it has come. What it cannot answer, the database does, as
+    /// it does subscriptions and mutations.
+    pub replica: Option<PgPool>,
     /// What cursors are signed with.
     pub cursor_key: CursorKey,
     /// The end of the log, for the lag of the read models.
@@ -121,6 +129,7 @@ impl Config {
     pub fn new(pool: PgPool, cursor_key: CursorKey, head: Arc<dyn LogHead>) -> Self {
         Self {
             pool,
+            replica: None,
             cursor_key,
             head,
             history: None,
@@ -141,14 +150,19 @@ const STRANGERS: usize = 100;
 /// The API, at `/graphql`.
 pub fn router(config: Config) -> Router {
     let feed = Feed::new(config.pool.clone(), config.head.clone(), config.wake.clone());
-    let schema = query::schema().data(config.cursor_key).data(config.head).data(feed);
-    let mut schema = schema.data(config.history).data(config.repairs).data(Arc::<Together>::default());
-    if !config.introspection {
-        schema = schema.disable_introspection().disable_suggestions();
-    }
+    let together = Arc::<Together>::default();
+    let schema = |validation| {
+        let schema = query::schema().data(config.cursor_key.clone()).data(config.head.clone()).data(feed.clone());
+        let schema = schema.data(config.history.clone()).data(config.repairs.clone()).data(together.clone());
+        let schema = schema.validation_mode(validation);
+        if config.introspection { schema } else { schema.disable_introspection().disable_suggestions() }.finish()
+    };
     http::router(http::Endpoint {
-        schema: schema.finish(),
-        pool: config.pool,
+        schema: schema(ValidationMode::Strict),
+        trusting: schema(ValidationMode::Fast),
+        primary: Source::new(config.pool),
+        replica: config.replica.map(Replica::new),
+        flights: Flights::default(),
         wake: config.wake,
         time_limit: config.time_limit,
         documents: Documents::new(config.trusted),

@@ -2,7 +2,7 @@
 //! cost even before it is validated, since validating a document that spreads its fragments often enough is itself too
 //! much work.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{
@@ -95,6 +95,26 @@ pub(crate) fn introspects(document: &ExecutableDocument) -> bool {
     }
     document.operations.iter().any(|(_, operation)| asks(&operation.node.selection_set.node))
         || document.fragments.values().any(|fragment| asks(&fragment.node.selection_set.node))
+}
+
+/// Whether a document selects something with fields of its own twice under one name, in one place.
+pub(crate) fn merges(document: &ExecutableDocument) -> bool {
+    fn again<'a>(document: &'a ExecutableDocument, set: &'a SelectionSet, seen: &mut HashSet<&'a Name>) -> bool {
+        set.items.iter().any(|selection| match &selection.node {
+            Selection::Field(field) => {
+                let inner = &field.node.selection_set.node;
+                !inner.items.is_empty()
+                    && (!seen.insert(&field.node.response_key().node) || again(document, inner, &mut HashSet::new()))
+            }
+            Selection::InlineFragment(fragment) => again(document, &fragment.node.selection_set.node, seen),
+            Selection::FragmentSpread(spread) => {
+                let fragment = document.fragments.get(&spread.node.fragment_name.node);
+                fragment.is_some_and(|fragment| again(document, &fragment.node.selection_set.node, seen))
+            }
+        })
+    }
+    let mut operations = document.operations.iter();
+    operations.any(|(_, operation)| again(document, &operation.node.selection_set.node, &mut HashSet::new()))
 }
 
 /// Gives an error of async-graphql's validation its code.
@@ -293,6 +313,24 @@ mod tests {
             ("# [[\n[ # [[\r[ # [[", 2),
         ] {
             assert_eq!(nesting(document.as_bytes()), deepest, "{document}");
+        }
+    }
+
+    #[test]
+    fn what_is_selected_twice_is_found_in_fragments_too() {
+        let merges = |document: &str| merges(&parse(document).unwrap());
+        for document in [
+            "{ orders { nodes { id } } orders { nodes { units } } }",
+            "{ orders { nodes { id } ... on OrderConnection { nodes { id } } } }",
+            "{ orders { ...A nodes { id } } } fragment A on OrderConnection { nodes { units } }",
+            "query A { a } query B { b { c { d } c { e } } }",
+        ] {
+            assert!(merges(document), "{document}");
+        }
+        for document in
+            ["{ a { id id } b: a { id } }", "{ orders { ...A } } fragment A on OrderConnection { nodes { id } }"]
+        {
+            assert!(!merges(document), "{document}");
         }
     }
 

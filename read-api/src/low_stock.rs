@@ -12,6 +12,8 @@ use crate::own_writes::ReadModel;
 use crate::products::{self, Product};
 use crate::scalars::{DateTime, Long, Sku};
 use crate::sql::{Bind, Conditions, Key, Sort, Table};
+use crate::written::Write::{Plain, Within};
+use crate::written::{Write, Written, each};
 
 /// The low stocks of a query.
 #[derive(Default)]
@@ -56,8 +58,27 @@ pub(crate) struct LowStock {
 impl LowStock {
     /// The article with its name and price; null if the read model of products does not have it.
     async fn product(&self, ctx: &Context<'_>) -> Option<Result<&Product, Failure>> {
-        self.products.get(&self.sku, |skus| products::load(ctx, skus)).await.transpose()
+        self.its_product(ctx).await.transpose()
     }
+}
+
+impl LowStock {
+    async fn its_product(&self, ctx: &Context<'_>) -> Result<Option<&Product>, Failure> {
+        self.products.get(&self.sku, |skus| products::load(ctx, skus)).await
+    }
+}
+
+impl Written for LowStock {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("sku", Plain(|row, json| json.put(&row.sku))),
+        ("available", Plain(|row, json| json.put(&row.available))),
+        ("threshold", Plain(|row, json| json.put(&row.threshold))),
+        ("since", Plain(|row, json| json.put(&row.since))),
+        (
+            "product",
+            Within(|selected| selected.one(Some(each!(its_product)), |row: &Self| row.products.loaded(&row.sku))),
+        ),
+    ];
 }
 
 impl Listed for LowStock {

@@ -3,6 +3,8 @@
 use async_graphql::{ComplexObject, SimpleObject};
 
 use crate::scalars::{Currency, Long};
+use crate::written::Write::Plain;
+use crate::written::{Write, Written};
 
 /// An amount of money in one currency.
 #[derive(Debug, Clone, PartialEq, SimpleObject)]
@@ -18,13 +20,25 @@ pub(crate) struct Money {
 impl Money {
     /// The amount as a decimal with as many digits as ISO 4217 gives the currency: "12.50" GBP, "1250" JPY, "1.250" BHD.
     async fn amount(&self) -> String {
-        decimal(self.minor.0, exponent(&self.currency.0))
+        self.decimal()
     }
+}
+
+impl Written for Money {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("minor", Plain(|row, json| json.put(&row.minor))),
+        ("currency", Plain(|row, json| json.put(&row.currency))),
+        ("amount", Plain(|row, json| json.put(&row.decimal()))),
+    ];
 }
 
 impl Money {
     pub(crate) fn new(minor: i64, currency: &Currency) -> Self {
         Self { minor: Long(minor), currency: currency.clone() }
+    }
+
+    fn decimal(&self) -> String {
+        decimal(self.minor.0, exponent(&self.currency.0))
     }
 }
 

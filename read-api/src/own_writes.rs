@@ -2,7 +2,7 @@
 //! brings along, and every answer says how far they had come.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_graphql::{Name, Value};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::error::{Code, Failure};
 use crate::permissions::View;
 use crate::position::Position;
+use crate::shared::Shared;
 
 /// The read models that queries touch, by the name under which `control.generations` keeps their checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,7 +46,7 @@ impl ReadModel {
 }
 
 /// What the caller asks of the answer's freshness.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Demand {
     /// The position that must be folded in.
     pub(crate) after: Option<Position>,
@@ -59,7 +60,9 @@ pub(crate) struct Demand {
 /// it reads, so that nobody forgets to wait.
 #[derive(Debug)]
 pub(crate) struct Reads {
-    pool: PgPool,
+    source: Source,
+    /// The primary.
+    control: PgPool,
     view: View,
     demand: Demand,
     deadline: Instant,
@@ -68,17 +71,73 @@ pub(crate) struct Reads {
     touched: Mutex<BTreeMap<ReadModel, Option<Position>>>,
 }
 
+/// How far each read model has come, by its name.
+type Seen = HashMap<String, Option<Position>>;
+
+/// What the queries that want to know at the same time see together: while a statement is under way, those who come gather
+/// for the next one, and so nobody sees what was so before it came.
+#[derive(Debug, Default)]
+struct Looks {
+    together: Shared<(), Seen>,
+    /// When the last one began.
+    last: Mutex<Option<Instant>>,
+}
+
+/// A database with the read models and their checkpoints: the primary, or a replica, where both are as old as each other,
+/// since they are committed together.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) pool: PgPool,
+    looks: Arc<Looks>,
+}
+
+/// How many queries are under way before those who look at the checkpoints wait for each other.
+const BUSY: usize = 8;
+/// How far apart they look then. What they wait, the others use.
+const APART: Duration = Duration::from_millis(1);
+
+impl Source {
+    pub(crate) fn new(pool: PgPool) -> Self {
+        Self { pool, looks: Arc::default() }
+    }
+
+    /// How far the read models have come, from a look that begins after this is called.
+    async fn look(&self) -> Result<Arc<Seen>, Failure> {
+        // Every query that is under way has a clone.
+        if Arc::strong_count(&self.looks) > BUSY {
+            let next = lock(&self.looks.last).and_then(|last| last.checked_add(APART));
+            if let Some(next) = next.filter(|next| Instant::now() < *next) {
+                tokio::time::sleep_until(next).await;
+            }
+        }
+        let look = |_| async {
+            *lock(&self.looks.last) = Some(Instant::now());
+            let sql = "select name, commit_position, prepare_position from control.generations where state = 'live'";
+            let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
+            Ok(rows.into_iter().map(|(name, commit, prepare)| (name, position(commit, prepare))).collect())
+        };
+        self.looks.together.get("", [()], look).await
+    }
+}
+
 /// How far the read models have come, as last seen.
 #[derive(Debug)]
 struct Progress {
-    seen: Option<HashMap<String, Option<Position>>>,
+    seen: Option<Arc<Seen>>,
     wake: Option<watch::Receiver<()>>,
 }
 
 impl Reads {
-    pub(crate) fn new(pool: PgPool, wake: Option<watch::Receiver<()>>, demand: Demand, view: View) -> Self {
+    pub(crate) fn new(
+        source: Source,
+        control: PgPool,
+        wake: Option<watch::Receiver<()>>,
+        demand: Demand,
+        view: View,
+    ) -> Self {
         Self {
-            pool,
+            source,
+            control,
             view,
             demand,
             deadline: Instant::now() + demand.wait,
@@ -96,10 +155,14 @@ impl Reads {
             ([ReadModel::Checkouts], View::Of(_)) => &[ReadModel::Checkouts, ReadModel::Orders],
             _ => models,
         };
+        // What is of no read model is the runtime's own record.
+        if models.is_empty() {
+            return Ok(&self.control);
+        }
         // Fields that wait at the same time queue up here and share what one of them sees. The deadline is the same for all.
         let mut progress = self.progress.lock().await;
         if progress.seen.is_none() {
-            progress.look(&self.pool).await?;
+            progress.look(&self.source).await?;
         }
         let mut pause = FIRST_PAUSE;
         while self.is_behind(&progress, models) {
@@ -112,20 +175,20 @@ impl Reads {
             }
             progress.pause(pause.min(left)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            progress.look(&self.pool).await?;
+            progress.look(&self.source).await?;
         }
-        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut touched = lock(&self.touched);
         for &model in models {
             touched.entry(model).or_insert_with(|| progress.of(model));
         }
-        Ok(&self.pool)
+        Ok(&self.source.pool)
     }
 
     /// Forgets what was read, for the next message of a subscription, and takes `seen` for how far the read models have
     /// come. It must have been read before any data that is read from now on.
-    pub(crate) async fn renew(&self, seen: HashMap<String, Option<Position>>) {
-        self.progress.lock().await.seen = Some(seen);
-        self.touched.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    pub(crate) async fn renew(&self, seen: Seen) {
+        self.progress.lock().await.seen = Some(Arc::new(seen));
+        lock(&self.touched).clear();
     }
 
     /// Which rows there are for who asks.
@@ -135,12 +198,12 @@ impl Reads {
 
     /// The database's record of the read models themselves, which is as fresh as it gets.
     pub(crate) fn control(&self) -> &PgPool {
-        &self.pool
+        &self.control
     }
 
     /// How far the touched read models had come: as `extensions.asOf`, and as the header `Storefold-As-Of`.
     pub(crate) fn as_of(&self) -> (Value, String) {
-        let touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        let touched = lock(&self.touched);
         let lowest = touched.values().min().copied().flatten();
         let models = touched.iter().map(|(model, position)| (Name::new(model.name()), shown(*position))).collect();
         let fields = [(Name::new("position"), shown(lowest)), (Name::new("readModels"), Value::Object(models))];
@@ -172,10 +235,8 @@ impl Progress {
         self.seen.as_ref().and_then(|seen| seen.get(model.name())).copied().flatten()
     }
 
-    async fn look(&mut self, pool: &PgPool) -> Result<(), Failure> {
-        let sql = "select name, commit_position, prepare_position from control.generations where state = 'live'";
-        let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(sql).fetch_all(pool).await?;
-        self.seen = Some(rows.into_iter().map(|(name, commit, prepare)| (name, position(commit, prepare))).collect());
+    async fn look(&mut self, source: &Source) -> Result<(), Failure> {
+        self.seen = Some(source.look().await?);
         Ok(())
     }
 
@@ -187,6 +248,10 @@ impl Progress {
             self.wake = None;
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A checkpoint as its two columns hold it.

@@ -13,6 +13,8 @@ use crate::own_writes::{self, ReadModel, Reads};
 use crate::position::{LogError, Position};
 use crate::scalars::{DateTime, Long, Uuid};
 use crate::sql::{self, Bind, Conditions, Key, Sort, Table, Window};
+use crate::written::Write::Plain;
+use crate::written::{Write, Written};
 
 /// The longest reason, in characters.
 const LONGEST_REASON: usize = 1_000;
@@ -180,6 +182,24 @@ impl ParkedEvent {
     }
 }
 
+impl Written for ParkedEvent {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("readModel", Plain(|row, json| json.put(&row.read_model))),
+        ("key", Plain(|row, json| json.put(&row.key))),
+        ("stream", Plain(|row, json| json.put(&row.stream))),
+        ("revision", Plain(|row, json| json.put(&row.revision))),
+        ("event", Plain(|row, json| json.put(&row.event))),
+        ("eventType", Plain(|row, json| json.put(&row.event_type))),
+        ("error", Plain(|row, json| json.put(&row.error))),
+        ("attempts", Plain(|row, json| json.put(&row.attempts))),
+        ("since", Plain(|row, json| json.put(&row.since))),
+        (
+            "position",
+            Plain(|row, json| json.put(&own_writes::position(Some(row.commit_position), Some(row.prepare_position)))),
+        ),
+    ];
+}
+
 impl Listed for ParkedEvent {
     const TABLE: Table = Table {
         name: "(select p.name as read_model, p.key, p.stream, p.revision, p.event_id as event, p.event_type, p.error, \
@@ -235,7 +255,7 @@ async fn events(ctx: &Context<'_>, conditions: &Conditions, most: usize) -> Resu
     let pool: &PgPool = reads.control();
     let rows = reads.view().rows(ParkedEvent::TABLE, conditions.clone());
     let window = Window { after: None, before: None, backward: false, rows: i64::try_from(most).unwrap_or(i64::MAX) };
-    Ok(sql::page(pool, &rows, &IN_ORDER, &window).await?)
+    Ok(sql::page(pool, &rows, ParkedEvent::TABLE.columns, &IN_ORDER, &window).await?)
 }
 
 /// Who mends, for the record. That it may is seen to before: see [`crate::permissions`].

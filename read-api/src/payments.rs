@@ -15,6 +15,8 @@ use crate::orders::{self, Order, PaymentStatus, TimeRange};
 use crate::own_writes::{ReadModel, Reads};
 use crate::scalars::{Currency, DateTime, Long, Uuid};
 use crate::sql::{Bind, Conditions, Key, Sort, Table};
+use crate::written::Write::{Plain, Within};
+use crate::written::{Write, Written, each};
 
 /// The payments of a query.
 #[derive(Default)]
@@ -131,8 +133,64 @@ impl PaymentRecord {
 
     /// The order that it pays for; null if the read model of orders does not have it.
     async fn order(&self, ctx: &Context<'_>) -> Option<Result<&Order, Failure>> {
-        self.siblings.orders.get(&self.payment_id, |ids| orders::load(ctx, ids)).await.transpose()
+        self.its_order(ctx).await.transpose()
     }
+}
+
+impl PaymentRecord {
+    async fn its_order(&self, ctx: &Context<'_>) -> Result<Option<&Order>, Failure> {
+        self.siblings.orders.get(&self.payment_id, |ids| orders::load(ctx, ids)).await
+    }
+}
+
+impl Written for PaymentRecord {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("paymentId", Plain(|row, json| json.put(&row.payment_id))),
+        ("status", Plain(|row, json| json.name(row.status))),
+        ("inTrouble", Plain(|row, json| json.put(&row.in_trouble))),
+        ("reference", Plain(|row, json| json.put(&row.reference))),
+        ("captureReference", Plain(|row, json| json.put(&row.capture_reference))),
+        ("declinedReason", Plain(|row, json| json.put(&row.declined_reason))),
+        ("voidReason", Plain(|row, json| json.put(&row.void_reason))),
+        ("captureFailure", Plain(|row, json| json.put(&row.capture_failure))),
+        ("requestedAt", Plain(|row, json| json.put(&row.requested_at))),
+        ("authorisedAt", Plain(|row, json| json.put(&row.authorised_at))),
+        ("capturedAt", Plain(|row, json| json.put(&row.captured_at))),
+        ("endedAt", Plain(|row, json| json.put(&row.ended_at))),
+        ("changedAt", Plain(|row, json| json.put(&row.changed_at))),
+        ("amount", Within(|selected| selected.made(|row: &Self| Some(Money::new(row.amount_minor, &row.currency))))),
+        (
+            "authorised",
+            Within(|selected| selected.made(|row: &Self| Some(Money::new(row.authorised_minor, &row.currency)))),
+        ),
+        ("held", Within(|selected| selected.made(|row: &Self| Some(Money::new(row.held_minor, &row.currency))))),
+        (
+            "captured",
+            Within(|selected| selected.made(|row: &Self| Some(Money::new(row.captured_minor, &row.currency)))),
+        ),
+        (
+            "refunded",
+            Within(|selected| selected.made(|row: &Self| Some(Money::new(row.refunded_minor, &row.currency)))),
+        ),
+        (
+            "pendingRefund",
+            Within(|selected| selected.made(|row: &Self| Some(Money::new(row.pending_refund_minor, &row.currency)))),
+        ),
+        (
+            "refunds",
+            Within(|selected| {
+                selected.many(Some(each!(refunds)), |row: &Self| {
+                    row.siblings.refunds.loaded(&row.payment_id).map_or(&[], Vec::as_slice)
+                })
+            }),
+        ),
+        (
+            "order",
+            Within(|selected| {
+                selected.one(Some(each!(its_order)), |row: &Self| row.siblings.orders.loaded(&row.payment_id))
+            }),
+        ),
+    ];
 }
 
 /// What the payments that were read together load together.
@@ -202,6 +260,18 @@ pub(crate) struct PaymentRefund {
     requested_at: DateTime,
     /// When the gateway answered; null if it has not.
     answered_at: Option<DateTime>,
+}
+
+impl Written for PaymentRefund {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("refundNo", Plain(|row, json| json.put(&row.refund_no))),
+        ("status", Plain(|row, json| json.name(row.status))),
+        ("amount", Within(|selected| selected.one(None, |row: &Self| Some(&row.amount)))),
+        ("reason", Plain(|row, json| json.put(&row.reason))),
+        ("failure", Plain(|row, json| json.put(&row.failure))),
+        ("requestedAt", Plain(|row, json| json.put(&row.requested_at))),
+        ("answeredAt", Plain(|row, json| json.put(&row.answered_at))),
+    ];
 }
 
 /// What became of a refund.

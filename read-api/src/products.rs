@@ -17,6 +17,8 @@ use crate::position::AsOf;
 use crate::scalars::{Currency, DateTime, Long, Sku};
 use crate::sql::{self, Bind, Conditions, Key, Sort, Table};
 use crate::stock::{Movements, Stock};
+use crate::written::Write::{Plain, Within};
+use crate::written::{Write, Written};
 
 /// The products of a query.
 #[derive(Default)]
@@ -98,15 +100,7 @@ impl Product {
 
     /// What is in stock of it, and what has moved that.
     async fn stock(&self) -> Stock {
-        Stock {
-            on_hand: self.on_hand,
-            reserved: self.reserved,
-            available: self.available,
-            threshold: self.threshold,
-            low: self.low,
-            sku: self.sku.clone(),
-            siblings: self.movements.clone(),
-        }
+        self.its_stock()
     }
 
     /// What one unit costs today; null while the catalogue does not list it.
@@ -118,6 +112,42 @@ impl Product {
     async fn in_stock(&self) -> bool {
         self.available.0 > 0
     }
+}
+
+impl Product {
+    fn its_stock(&self) -> Stock {
+        Stock {
+            on_hand: self.on_hand,
+            reserved: self.reserved,
+            available: self.available,
+            threshold: self.threshold,
+            low: self.low,
+            sku: self.sku.clone(),
+            siblings: self.movements.clone(),
+        }
+    }
+}
+
+impl Written for Product {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("sku", Plain(|row, json| json.put(&row.sku))),
+        ("name", Plain(|row, json| json.put(&row.name))),
+        ("description", Plain(|row, json| json.put(&row.description))),
+        ("status", Plain(|row, json| json.name(row.status))),
+        ("onHand", Plain(|row, json| json.put(&row.on_hand))),
+        ("reserved", Plain(|row, json| json.put(&row.reserved))),
+        ("available", Plain(|row, json| json.put(&row.available))),
+        ("threshold", Plain(|row, json| json.put(&row.threshold))),
+        ("low", Plain(|row, json| json.put(&row.low))),
+        ("changedAt", Plain(|row, json| json.put(&row.changed_at))),
+        ("nodeId", Plain(|row, json| json.put(&NodeId::Product(row.sku.clone()).sealed()))),
+        ("inStock", Plain(|row, json| json.put(&(row.available.0 > 0)))),
+        ("stock", Within(|selected| selected.made(|row: &Self| Some(row.its_stock())))),
+        (
+            "price",
+            Within(|selected| selected.made(|row: &Self| Some(Money::new(row.price_minor?, row.currency.as_ref()?)))),
+        ),
+    ];
 }
 
 impl Listed for Product {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use async_graphql::parser::types::{BaseType, Type};
 use async_graphql::{InputType, InputValueError, InputValueResult, Scalar, ScalarType, Value};
 use chrono::{NaiveDate, SecondsFormat, Utc};
 
@@ -172,6 +173,22 @@ impl ScalarType for Position {
 
     fn to_value(&self) -> Value {
         Value::String(self.to_string())
+    }
+}
+
+/// Whether a value of a variable is so plainly one of its type that nothing else need look at it.
+pub(crate) fn is_plainly(of: &Type, value: Option<&Value>) -> bool {
+    let BaseType::Named(name) = &of.base else { return value.is_none() && of.nullable };
+    match (value, name.as_str()) {
+        (None | Some(Value::Null), _) => of.nullable,
+        (Some(Value::Boolean(_)), "Boolean") | (Some(Value::String(_)), "String") => true,
+        (Some(Value::Number(number)), "Int") => number.as_i64().is_some_and(|number| i32::try_from(number).is_ok()),
+        (Some(value), "UUID") => Uuid::is_valid(value),
+        (Some(value), "DateTime") => DateTime::is_valid(value),
+        (Some(value), "Date") => Date::is_valid(value),
+        (Some(value), "Sku") => Sku::is_valid(value),
+        (Some(value), "Currency") => Currency::is_valid(value),
+        _ => false,
     }
 }
 

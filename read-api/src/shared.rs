@@ -12,6 +12,7 @@ use crate::error::Failure;
 const TURNS: usize = 2;
 
 /// Reads values `V` by sets of keys `K`.
+#[derive(Debug)]
 pub(crate) struct Shared<K, V> {
     turns: Semaphore,
     /// What is gathered for the next statements, by what tells one kind of them from another.
@@ -19,6 +20,7 @@ pub(crate) struct Shared<K, V> {
 }
 
 /// What is read by one statement.
+#[derive(Debug)]
 struct Round<K, V> {
     keys: Mutex<BTreeSet<K>>,
     value: OnceCell<Result<Arc<V>, Failure>>,

@@ -4,7 +4,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgPool, PgRow};
-use sqlx::{FromRow, Postgres, QueryBuilder};
+use sqlx::{Column as _, Decode, FromRow, Postgres, QueryBuilder, Row as _, Type};
 
 use crate::error::Failure;
 
@@ -155,11 +155,17 @@ pub(crate) async fn select<R: Row>(pool: &PgPool, rows: &Visible) -> sqlx::Resul
     sql.build_query_as().fetch_all(pool).await
 }
 
-/// One page, in the order of the sort.
-pub(crate) async fn page<R: Row>(pool: &PgPool, rows: &Visible, sort: &Sort, window: &Window) -> sqlx::Result<Vec<R>> {
+/// One page of these columns, in the order of the sort.
+pub(crate) async fn page<R: Row>(
+    pool: &PgPool,
+    rows: &Visible,
+    columns: &'static str,
+    sort: &Sort,
+    window: &Window,
+) -> sqlx::Result<Vec<R>> {
     let Visible { table, conditions } = rows;
     let mut sql = QueryBuilder::new("select ");
-    sql.push(table.columns).push(" from ").push(table.name);
+    sql.push(columns).push(" from ").push(table.name);
     push_conditions(&mut sql, conditions);
     for (key, greater) in [(&window.after, !sort.descending), (&window.before, sort.descending)] {
         if let Some(key) = key {
@@ -168,7 +174,8 @@ pub(crate) async fn page<R: Row>(pool: &PgPool, rows: &Visible, sort: &Sort, win
         }
     }
     push_order(&mut sql, table, sort, window.backward);
-    sql.push(" limit ").push_bind(window.rows);
+    // In the text: of a bound limit Postgres cannot know whether the plan for it is any good, and plans anew each time.
+    sql.push(" limit ").push(window.rows);
     Ok(in_order(sql.build_query_as().fetch_all(pool).await?, window))
 }
 
@@ -190,7 +197,7 @@ pub(crate) async fn page_of_each<R: Row>(
     push_conditions(&mut sql, conditions);
     sql.push(" and ").push(owner).push(" = owner_id");
     push_order(&mut sql, table, sort, window.backward);
-    sql.push(" limit ").push_bind(window.rows).push(") as page");
+    sql.push(" limit ").push(window.rows).push(") as page");
     push_order(&mut sql, table, sort, window.backward);
     Ok(in_order(sql.build_query_as().fetch_all(pool).await?, window))
 }
@@ -261,6 +268,26 @@ pub(crate) async fn sums<R: Row>(
 /// A row that can be read from any thread.
 pub(crate) trait Row: for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 impl<R: for<'r> FromRow<'r, PgRow> + Send + Unpin> Row for R {}
+
+/// A row's columns one after another, which costs a fraction of looking each of them up by its name.
+pub(crate) struct InOrder<'r> {
+    row: &'r PgRow,
+    at: usize,
+}
+
+impl<'r> InOrder<'r> {
+    pub(crate) fn of(row: &'r PgRow) -> Self {
+        Self { row, at: 0 }
+    }
+
+    /// The next column, which has this name.
+    pub(crate) fn next<T: Decode<'r, Postgres> + Type<Postgres>>(&mut self, name: &str) -> sqlx::Result<T> {
+        debug_assert_eq!(self.row.column(self.at).name(), name, "the columns are read in another order");
+        let value = self.row.try_get(self.at);
+        self.at += 1;
+        value
+    }
+}
 
 fn push_conditions(sql: &mut QueryBuilder<Postgres>, conditions: &Conditions) {
     sql.push(" where ");

@@ -12,6 +12,8 @@ use crate::error::Failure;
 use crate::own_writes::{ReadModel, Reads};
 use crate::scalars::{DateTime, Long, Sku, Uuid};
 use crate::sql::{self, Bind, Conditions, Key, Sort, Table, Window};
+use crate::written::Write::Plain;
+use crate::written::{Write, Written};
 
 /// The stock of an article.
 #[derive(Debug, Clone, SimpleObject)]
@@ -67,7 +69,7 @@ impl Stock {
                 Ok(count.copied().unwrap_or(0))
             })
         });
-        slice.connection(&sort, &window, &scope, total)
+        Ok(slice.connection(sort, &window, scope, total))
     }
 }
 
@@ -93,6 +95,16 @@ impl Movements {
         let batch = pages.entry((sort, window.backward, window.rows));
         batch.or_insert_with(|| Arc::new(Batch::new(self.skus.iter().cloned()))).clone()
     }
+}
+
+impl Written for Stock {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("onHand", Plain(|row, json| json.put(&row.on_hand))),
+        ("reserved", Plain(|row, json| json.put(&row.reserved))),
+        ("available", Plain(|row, json| json.put(&row.available))),
+        ("threshold", Plain(|row, json| json.put(&row.threshold))),
+        ("low", Plain(|row, json| json.put(&row.low))),
+    ];
 }
 
 /// Something that moved the stock of an article, or that it could not give.
@@ -132,8 +144,31 @@ pub(crate) struct StockMovement {
 impl StockMovement {
     /// What tells it from all other movements.
     async fn id(&self) -> ID {
+        self.name()
+    }
+}
+
+impl StockMovement {
+    fn name(&self) -> ID {
         format!("{}/{}", self.sku.0, self.movement_no).into()
     }
+}
+
+impl Written for StockMovement {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("movementNo", Plain(|row, json| json.put(&row.movement_no))),
+        ("at", Plain(|row, json| json.put(&row.at))),
+        ("what", Plain(|row, json| json.name(row.what))),
+        ("quantity", Plain(|row, json| json.put(&row.quantity))),
+        ("onHand", Plain(|row, json| json.put(&row.on_hand))),
+        ("available", Plain(|row, json| json.put(&row.available))),
+        ("orderId", Plain(|row, json| json.put(&row.order_id))),
+        ("reason", Plain(|row, json| json.put(&row.reason))),
+        ("actor", Plain(|row, json| json.put(&row.actor))),
+        ("correlationId", Plain(|row, json| json.put(&row.correlation_id))),
+        ("causationId", Plain(|row, json| json.put(&row.causation_id))),
+        ("id", Plain(|row, json| json.put(&row.name()))),
+    ];
 }
 
 impl Listed for StockMovement {

@@ -36,6 +36,8 @@ const MASK: &str = "********";
 pub(crate) struct Config {
     /// The server with the read models and, unless it is elsewhere, the log. `None`: a private cluster.
     pub(crate) database_url: Option<SecretString>,
+    /// A replica of that server, for queries. `None`: they go to the server itself.
+    pub(crate) read_database_url: Option<SecretString>,
     /// Where the log is.
     pub(crate) event_store: EventStore,
     /// Where HTTP is served.
@@ -344,8 +346,10 @@ impl Config {
     }
 
     fn check(raw: Raw, origins: HashMap<String, String>) -> Result<Self, ConfigError> {
-        if let Some(url) = &raw.database_url {
-            check_url("database_url", url)?;
+        for (key, url) in [("database_url", &raw.database_url), ("read_database_url", &raw.read_database_url)] {
+            if let Some(url) = url {
+                check_url(key, url)?;
+            }
         }
         let token = TokenSettings::of(raw.token)?;
         if !raw.listen.ip().is_loopback() {
@@ -384,6 +388,7 @@ impl Config {
         Ok(Self {
             event_store: EventStore::at(raw.event_store_url)?,
             database_url: raw.database_url,
+            read_database_url: raw.read_database_url,
             listen: raw.listen,
             tokens: raw.tokens,
             token,
@@ -425,6 +430,7 @@ impl Config {
         let roles: Vec<String> = self.roles.0.iter().map(quoted).collect();
         [
             self.database_url.as_ref().map(|url| quoted(masked(url))),
+            self.read_database_url.as_ref().map(|url| quoted(masked(url))),
             event_store.map(quoted),
             Some(quoted(self.listen)),
             Some(quoted(self.tokens)),
@@ -677,8 +683,9 @@ impl Setting {
 }
 
 /// Every setting, in the order in which they are printed.
-const SETTINGS: [Setting; 46] = [
+const SETTINGS: [Setting; 47] = [
     Setting::new("database_url").unset("a private Postgres in the data directory").or_plain_variable(),
+    Setting::new("read_database_url").unset("queries go to the database itself").or_plain_variable(),
     Setting::new("event_store_url").unset("the log is in the database").or_plain_variable(),
     Setting::new("listen"),
     Setting::new("tokens"),
@@ -738,6 +745,7 @@ const SETTINGS: [Setting; 46] = [
 #[derive(serde::Deserialize)]
 struct Raw {
     database_url: Option<SecretString>,
+    read_database_url: Option<SecretString>,
     event_store_url: Option<SecretString>,
     listen: SocketAddr,
     tokens: Tokens,
@@ -1340,11 +1348,13 @@ mod tests {
         let secrets = "cursor_key = 'hunter2-hunter2-hunter2-hunter2-hunter2'
             token.key = 'hunter2'
             database_url = 'postgres://shop:hunter2@db:6432/orders?password=hunter2'
+            read_database_url = 'postgres://shop:hunter2@replica:6432/orders?password=hunter2'
             event_store_url = 'postgres://shop:hunter2%2Fhunter2@log/log'";
         let config = load(secrets, &[], SettingFlags::default()).unwrap();
         let printed = format!("{}{config:?}", config.to_toml());
         assert!(!printed.contains("hunter2"), "{printed}");
         assert!(printed.contains("\"postgres://shop:********@db:6432/orders\""), "{printed}");
+        assert!(printed.contains("\"postgres://shop:********@replica:6432/orders\""), "{printed}");
         for url in ["postgres://shop:hunter2@db:port/orders", "hunter2"] {
             let error = told(load("", &[("DATABASE_URL", url)], SettingFlags::default()));
             assert!(error.contains("database_url") && !error.contains("hunter2"), "{error}");

@@ -150,6 +150,7 @@ fn read_api(config: &Config, shop: &Shop, stop: &watch::Receiver<bool>, demanded
     if config.roles.contains(Role::Project) {
         api.wake = Some(shop.projections.moved.subscribe());
     }
+    api.replica.clone_from(&shop.replica);
     api.history = Some(std::sync::Arc::new(Past(shop.store.clone())));
     api.repairs = Some(std::sync::Arc::new(Mender(shop.projections.clone())));
     // Where others are served, the schema is theirs to know who make clients for them.

@@ -1,6 +1,7 @@
 //! The composition root: what a process works with, opened once and closed in order.
 
 use std::collections::BTreeSet;
+use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use async_trait::async_trait;
 use event_store::EventStore;
 use projections::runtime;
 use projections::runtime::followed::{self, Landmark};
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,6 +24,9 @@ use crate::logs::{self, Database};
 /// How often it is looked whether there is something in a new log, at most.
 const NOTE: Duration = Duration::from_millis(200);
 
+/// How long a query waits for a connection to the replica, before it turns to the database itself.
+const REPLICA: Duration = Duration::from_secs(1);
+
 /// How long what panicked rests.
 const RESTART: Duration = Duration::from_secs(5);
 
@@ -31,6 +36,8 @@ pub(crate) struct Shop {
     pub(crate) store: Arc<dyn EventStore>,
     /// The database of the read models, for reading.
     pub(crate) read_pool: PgPool,
+    /// A replica of it, if one is configured.
+    pub(crate) replica: Option<PgPool>,
     /// What projectors and rebuilds work with.
     pub(crate) projections: runtime::Context,
     /// Executes commands against the log. One for all of this process, so that its commands know of each other.
@@ -44,12 +51,13 @@ impl Shop {
     /// # Errors
     /// What is missing, and what to do about it.
     pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
+        let replica = config.read_database_url.as_ref().map(replica).transpose()?;
         let database = Database::open(config).await?;
         match Self::connect(config, &database.options).await {
             Ok((store, read_pool, projections)) => {
                 let snapshots = Snapshots::new(projections.pool.clone());
                 let executor = Executor::new(store.clone()).with_cache(config.cache_bytes).with_snapshots(snapshots);
-                Ok(Self { store, read_pool, projections, executor, database })
+                Ok(Self { store, read_pool, replica, projections, executor, database })
             }
             Err(error) => {
                 database.close().await?;
@@ -63,13 +71,7 @@ impl Shop {
         options: &PgConnectOptions,
     ) -> anyhow::Result<(Arc<dyn EventStore>, PgPool, runtime::Context)> {
         let pools = async {
-            let limited = options.clone().application_name("storefold").options([("statement_timeout", "30s")]);
-            let read_pool = PgPoolOptions::new()
-                .max_connections(16)
-                .acquire_timeout(logs::CONNECT)
-                .test_before_acquire(false)
-                .connect_with(limited)
-                .await?;
+            let read_pool = queries().acquire_timeout(logs::CONNECT).connect_with(limited(options)).await?;
             Ok::<_, sqlx::Error>((read_pool, runtime::pool(options).await?))
         };
         let (read_pool, projection_pool) = pools.await.context(logs::UNREACHABLE)?;
@@ -110,7 +112,7 @@ impl Shop {
     /// # Errors
     /// When the private Postgres does not stop.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
-        let Self { store, read_pool, projections, executor, database } = self;
+        let Self { store, read_pool, replica, projections, executor, database } = self;
         // If this was the first time that there was something in it.
         if matches!(Landmark::followed(&projections.pool).await, Ok(None))
             && let Err(error) = followed::check(&*store, &projections.pool).await
@@ -119,10 +121,29 @@ impl Shop {
         }
         drop((store, executor));
         read_pool.close().await;
+        if let Some(replica) = replica {
+            replica.close().await;
+        }
         projections.pool.close().await;
         drop(projections);
         database.close().await
     }
+}
+
+/// What answers queries.
+fn queries() -> PgPoolOptions {
+    PgPoolOptions::new().max_connections(16).test_before_acquire(false)
+}
+
+fn limited(options: &PgConnectOptions) -> PgConnectOptions {
+    options.clone().application_name("storefold").options([("statement_timeout", "30s")])
+}
+
+/// A replica, which is connected to when it is first asked: a shop opens without it as well.
+fn replica(url: &SecretString) -> anyhow::Result<PgPool> {
+    let options =
+        PgConnectOptions::from_str(url.expose_secret()).context("read_database_url is not a postgres:// URL")?;
+    Ok(queries().acquire_timeout(REPLICA).connect_lazy_with(limited(&options)))
 }
 
 /// Notes which log is followed as soon as there is something in it.

@@ -26,6 +26,7 @@ mod read_back;
 mod read_model_docs;
 mod read_models;
 mod readers;
+mod replicas;
 mod retries;
 mod snapshots;
 mod support;

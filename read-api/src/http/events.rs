@@ -104,5 +104,5 @@ fn next(json: &str) -> String {
 }
 
 fn refused(errors: Vec<ServerError>) -> String {
-    next(&serde_json::to_string(&Body::of_errors(errors)).unwrap_or_default()) + COMPLETE
+    next(&Body::of_errors(errors).text().unwrap_or_default()) + COMPLETE
 }

@@ -100,15 +100,16 @@ async fn run<T: Copy + Send + Sync>(
     let last = match prepared {
         Err(error) => Frame::Refused(vec![error]),
         Ok(prepared) if prepared.kind == OperationType::Subscription => {
-            let reads = prepared.reads;
-            let mut answers = endpoint.schema.execute_stream(prepared.request.data(ended).data(turn.clone()));
+            let reads = endpoint.reads(&prepared);
+            let request = prepared.request(&reads).data(ended).data(turn.clone());
+            let mut answers = endpoint.schema.execute_stream(request);
             loop {
                 let Some(answer) = answers.next().await else { break Frame::Complete };
                 let answer = match refusal(answer) {
                     Ok(errors) => break Frame::Refused(errors),
                     Err(answer) => answer,
                 };
-                if !send(next(&body(*answer, &reads))).await {
+                if !send(next(&body(*answer, reads.as_of().0))).await {
                     return;
                 }
                 turn.give_back();
@@ -122,7 +123,7 @@ async fn run<T: Copy + Send + Sync>(
             match endpoint.execute(prepared).await {
                 Outcome::Refused(errors) => Frame::Refused(errors),
                 Outcome::Answered(answer, reads) => {
-                    if !send(next(&body(*answer, &reads))).await {
+                    if !send(next(&body(*answer, reads.as_of().0))).await {
                         return;
                     }
                     Frame::Complete
@@ -134,7 +135,7 @@ async fn run<T: Copy + Send + Sync>(
 }
 
 fn next(body: &Body) -> Frame {
-    match serde_json::to_string(body) {
+    match body.text() {
         Ok(json) => Frame::Next(json),
         Err(error) => {
             tracing::error!(%error, "an answer could not be written");

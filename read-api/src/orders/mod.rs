@@ -5,10 +5,11 @@ mod shipment;
 mod timeline;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Object, SimpleObject};
-use sqlx::FromRow;
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, Row as _};
 
 use crate::batch::{Batch, grouped};
 use crate::checkouts::{self, Checkout};
@@ -18,14 +19,16 @@ use crate::error::Failure;
 use crate::money::Money;
 use crate::node::NodeId;
 pub(crate) use crate::orders::payment::PaymentStatus;
-use crate::orders::payment::{Payment, PaymentColumns};
-use crate::orders::shipment::{Shipment, ShipmentColumns};
+use crate::orders::payment::{Payment, PaymentColumns, payment_columns};
+use crate::orders::shipment::{Shipment, ShipmentColumns, shipment_columns};
 use crate::orders::timeline::TimelineEntry;
 use crate::own_writes::{ReadModel, Reads};
 use crate::position::AsOf;
 use crate::products::{self, Product};
 use crate::scalars::{Currency, DateTime, Long, Sku, Uuid};
-use crate::sql::{self, Bind, Conditions, Key, Sort, Table, Window};
+use crate::sql::{self, Bind, Conditions, InOrder, Key, Sort, Table, Window};
+use crate::written::Write::{Plain, Within};
+use crate::written::{Write, Written, each};
 
 /// The orders of a query.
 #[derive(Default)]
@@ -61,11 +64,10 @@ impl OrdersQuery {
 }
 
 /// An order.
-#[derive(Debug, Clone, FromRow, SimpleObject)]
+#[derive(Debug, Clone, SimpleObject)]
 #[graphql(complex)]
 pub(crate) struct Order {
     /// The order's id.
-    #[sqlx(rename = "order_id")]
     pub(crate) id: Uuid,
     /// The number under which the customer or an older system knows the order.
     reference: Option<String>,
@@ -92,13 +94,10 @@ pub(crate) struct Order {
     #[graphql(skip)]
     total_minor: i64,
     #[graphql(skip)]
-    #[sqlx(flatten)]
-    payment: PaymentColumns,
+    payment: Option<Box<PaymentColumns>>,
     #[graphql(skip)]
-    #[sqlx(flatten)]
-    shipment: ShipmentColumns,
+    shipment: Option<Box<ShipmentColumns>>,
     #[graphql(skip)]
-    #[sqlx(skip)]
     siblings: Arc<Siblings>,
 }
 
@@ -123,18 +122,17 @@ impl Order {
 
     /// Who placed it; null for a guest, and for a customer that the read model of customers does not have.
     async fn customer(&self, ctx: &Context<'_>) -> Option<Result<&Customer, Failure>> {
-        let id = self.customer_id?;
-        self.siblings.customers.get(&id, |ids| customers::load(ctx, ids)).await.transpose()
+        self.its_customer(ctx).await.transpose()
     }
 
     /// What is or was paid for it; null while nothing was asked for, and for an order that was paid elsewhere.
     async fn payment(&self) -> Option<Payment> {
-        self.payment.payment()
+        self.payment.as_ref()?.payment()
     }
 
     /// How its goods get to the customer; null while nothing was asked for.
     async fn shipment(&self) -> Option<Shipment> {
-        self.shipment.shipment()
+        self.shipment.as_ref()?.shipment()
     }
 
     /// What happened to it, its payment, its shipment and its checkout, the oldest first. An order that was only
@@ -147,8 +145,67 @@ impl Order {
 
     /// How far its checkout is; null for an order that was only recorded here.
     async fn checkout(&self, ctx: &Context<'_>) -> Option<Result<&Checkout, Failure>> {
-        self.siblings.checkouts.get(&self.id, |ids| checkouts::load(ctx, ids)).await.transpose()
+        self.its_checkout(ctx).await.transpose()
     }
+}
+
+impl Order {
+    async fn its_customer(&self, ctx: &Context<'_>) -> Result<Option<&Customer>, Failure> {
+        let Some(id) = self.customer_id else { return Ok(None) };
+        self.siblings.customers.get(&id, |ids| customers::load(ctx, ids)).await
+    }
+
+    async fn its_checkout(&self, ctx: &Context<'_>) -> Result<Option<&Checkout>, Failure> {
+        self.siblings.checkouts.get(&self.id, |ids| checkouts::load(ctx, ids)).await
+    }
+}
+
+impl Written for Order {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("id", Plain(|row, json| json.put(&row.id))),
+        ("reference", Plain(|row, json| json.put(&row.reference))),
+        ("status", Plain(|row, json| json.name(row.status))),
+        ("reason", Plain(|row, json| json.put(&row.reason))),
+        ("placedAt", Plain(|row, json| json.put(&row.placed_at))),
+        ("country", Plain(|row, json| json.put(&row.country))),
+        ("currency", Plain(|row, json| json.put(&row.currency))),
+        ("lineCount", Plain(|row, json| json.put(&row.line_count))),
+        ("units", Plain(|row, json| json.put(&row.units))),
+        ("changedAt", Plain(|row, json| json.put(&row.changed_at))),
+        ("revision", Plain(|row, json| json.put(&row.revision))),
+        ("nodeId", Plain(|row, json| json.put(&NodeId::Order(row.id).sealed()))),
+        ("total", Within(|selected| selected.made(|row: &Self| Some(Money::new(row.total_minor, &row.currency))))),
+        ("payment", Within(|selected| selected.made(|row: &Self| row.payment.as_ref()?.payment()))),
+        ("shipment", Within(|selected| selected.made(|row: &Self| row.shipment.as_ref()?.shipment()))),
+        (
+            "lines",
+            Within(|selected| {
+                selected.many(Some(each!(lines)), |row: &Self| {
+                    row.siblings.lines.loaded(&row.id).map_or(&[], Vec::as_slice)
+                })
+            }),
+        ),
+        (
+            "timeline",
+            Within(|selected| {
+                selected.many(Some(each!(timeline)), |row: &Self| {
+                    row.siblings.timelines.loaded(&row.id).map_or(&[], Vec::as_slice)
+                })
+            }),
+        ),
+        (
+            "customer",
+            Within(|selected| {
+                selected.one(Some(each!(its_customer)), |row: &Self| row.siblings.customers.loaded(&row.customer_id?))
+            }),
+        ),
+        (
+            "checkout",
+            Within(|selected| {
+                selected.one(Some(each!(its_checkout)), |row: &Self| row.siblings.checkouts.loaded(&row.id))
+            }),
+        ),
+    ];
 }
 
 /// What the orders that were read together load together.
@@ -161,17 +218,66 @@ struct Siblings {
     checkouts: Batch<Uuid, Checkout>,
 }
 
+/// The columns of every order, in the order in which they are read.
+macro_rules! columns {
+    () => {
+        "order_id, reference, status, reason, placed_at, customer_id, country, currency, total_minor, line_count, units, \
+         changed_at, revision"
+    };
+}
+
+/// What a row has until it is told of the others.
+static NONE: LazyLock<Arc<Siblings>> = LazyLock::new(Arc::default);
+
+impl<'r> FromRow<'r, PgRow> for Order {
+    fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
+        // With each part, there are as many columns more.
+        let (payment, shipment) = match row.len().saturating_sub(13) {
+            0 => (false, false),
+            PaymentColumns::COUNT => (true, false),
+            ShipmentColumns::COUNT => (false, true),
+            _ => (true, true),
+        };
+        let mut row = InOrder::of(row);
+        Ok(Self {
+            id: row.next("order_id")?,
+            reference: row.next("reference")?,
+            status: row.next("status")?,
+            reason: row.next("reason")?,
+            placed_at: row.next("placed_at")?,
+            customer_id: row.next("customer_id")?,
+            country: row.next("country")?,
+            currency: row.next("currency")?,
+            total_minor: row.next("total_minor")?,
+            line_count: row.next("line_count")?,
+            units: row.next("units")?,
+            changed_at: row.next("changed_at")?,
+            revision: row.next("revision")?,
+            payment: if payment { Some(Box::new(PaymentColumns::read(&mut row)?)) } else { None },
+            shipment: if shipment { Some(Box::new(ShipmentColumns::read(&mut row)?)) } else { None },
+            siblings: NONE.clone(),
+        })
+    }
+}
+
 impl Listed for Order {
     const TABLE: Table = Table {
         name: "read.orders",
-        columns: "order_id, reference, status, reason, placed_at, customer_id, country, currency, total_minor, line_count, \
-                  units, changed_at, revision, payment_status, payment_currency, payment_minor, authorised_minor, \
-                  captured_minor, refunded_minor, payment_reference, declined_reason, shipment_status, carrier, \
-                  tracking, dispatched_at, delivered_at, shipment_reason",
+        columns: concat!(columns!(), ", ", payment_columns!(), ", ", shipment_columns!()),
         id: &["order_id"],
         owner: Some("customer_id = ?"),
     };
     const MODELS: &'static [ReadModel] = &[ReadModel::Orders];
+
+    // Few lists show payments and shipments, which are half of the columns.
+    fn columns(fields: &[&str]) -> &'static str {
+        match (fields.contains(&"payment"), fields.contains(&"shipment")) {
+            (false, false) => columns!(),
+            (true, false) => concat!(columns!(), ", ", payment_columns!()),
+            (false, true) => concat!(columns!(), ", ", shipment_columns!()),
+            (true, true) => Self::TABLE.columns,
+        }
+    }
 
     fn key(&self, sort: &Sort) -> Key {
         let value = match sort.column {
@@ -222,16 +328,41 @@ impl OrderLine {
 
     /// What the line costs.
     async fn total(&self) -> Result<Money, Failure> {
-        let total = self.unit_price_minor.checked_mul(self.quantity.0);
         // The write side refuses such a line, so this is a read model that was tampered with.
-        let total = total.ok_or_else(|| Failure::internal(&LineOverflow))?;
-        Ok(Money::new(total, &self.currency))
+        self.cost().ok_or_else(|| Failure::internal(&LineOverflow))
     }
 
     /// The article as it is today; null if the read model of products does not have it.
     async fn product(&self, ctx: &Context<'_>) -> Option<Result<&Product, Failure>> {
-        self.products.get(&self.sku, |skus| products::load(ctx, skus)).await.transpose()
+        self.its_product(ctx).await.transpose()
     }
+}
+
+impl OrderLine {
+    fn cost(&self) -> Option<Money> {
+        Some(Money::new(self.unit_price_minor.checked_mul(self.quantity.0)?, &self.currency))
+    }
+
+    async fn its_product(&self, ctx: &Context<'_>) -> Result<Option<&Product>, Failure> {
+        self.products.get(&self.sku, |skus| products::load(ctx, skus)).await
+    }
+}
+
+impl Written for OrderLine {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("lineNo", Plain(|row, json| json.put(&row.line_no))),
+        ("sku", Plain(|row, json| json.put(&row.sku))),
+        ("quantity", Plain(|row, json| json.put(&row.quantity))),
+        (
+            "unitPrice",
+            Within(|selected| selected.made(|row: &Self| Some(Money::new(row.unit_price_minor, &row.currency)))),
+        ),
+        ("total", Within(|selected| selected.tried(OrderLine::cost))),
+        (
+            "product",
+            Within(|selected| selected.one(Some(each!(its_product)), |row: &Self| row.products.loaded(&row.sku))),
+        ),
+    ];
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -395,7 +526,7 @@ pub(crate) async fn load_newest(reads: &Reads, conditions: &Conditions, most: i3
     let window = Window { after: None, before: None, backward: false, rows: i64::from(most) };
     let sort = OrderSort::PlacedAtDesc.sort();
     let visible = reads.view().rows(Order::TABLE, conditions.clone());
-    let mut rows: Vec<Order> = sql::page(pool, &visible, &sort, &window).await?;
+    let mut rows: Vec<Order> = sql::page(pool, &visible, Order::TABLE.columns, &sort, &window).await?;
     Order::make_siblings(rows.iter_mut().collect());
     Ok(rows)
 }

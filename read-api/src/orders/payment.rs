@@ -1,10 +1,12 @@
 //! The payment of an order, as the row of the order has it.
 
 use async_graphql::{Enum, SimpleObject};
-use sqlx::FromRow;
 
 use crate::money::Money;
 use crate::scalars::Currency;
+use crate::sql::InOrder;
+use crate::written::Write::{Plain, Within};
+use crate::written::{Write, Written};
 
 /// The payment of an order.
 #[derive(Debug, Clone, SimpleObject)]
@@ -23,6 +25,18 @@ pub(crate) struct Payment {
     reference: Option<String>,
     /// Why the gateway would not hold the money, if so.
     declined_reason: Option<String>,
+}
+
+impl Written for Payment {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("status", Plain(|row, json| json.name(row.status))),
+        ("reference", Plain(|row, json| json.put(&row.reference))),
+        ("declinedReason", Plain(|row, json| json.put(&row.declined_reason))),
+        ("amount", Within(|selected| selected.one(None, |row: &Self| Some(&row.amount)))),
+        ("authorised", Within(|selected| selected.one(None, |row: &Self| Some(&row.authorised)))),
+        ("captured", Within(|selected| selected.one(None, |row: &Self| Some(&row.captured)))),
+        ("refunded", Within(|selected| selected.one(None, |row: &Self| Some(&row.refunded)))),
+    ];
 }
 
 /// How far a payment has come.
@@ -60,7 +74,7 @@ impl PaymentStatus {
 }
 
 /// The columns of an order that are about its payment: all null while there is none.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub(crate) struct PaymentColumns {
     payment_status: Option<PaymentStatus>,
     payment_currency: Option<Currency>,
@@ -72,7 +86,32 @@ pub(crate) struct PaymentColumns {
     declined_reason: Option<String>,
 }
 
+/// Their names, in the order in which they are read.
+macro_rules! payment_columns {
+    () => {
+        "payment_status, payment_currency, payment_minor, authorised_minor, captured_minor, refunded_minor, \
+         payment_reference, declined_reason"
+    };
+}
+pub(super) use payment_columns;
+
 impl PaymentColumns {
+    /// How many there are.
+    pub(super) const COUNT: usize = 8;
+
+    pub(super) fn read(row: &mut InOrder<'_>) -> sqlx::Result<Self> {
+        Ok(Self {
+            payment_status: row.next("payment_status")?,
+            payment_currency: row.next("payment_currency")?,
+            payment_minor: row.next("payment_minor")?,
+            authorised_minor: row.next("authorised_minor")?,
+            captured_minor: row.next("captured_minor")?,
+            refunded_minor: row.next("refunded_minor")?,
+            payment_reference: row.next("payment_reference")?,
+            declined_reason: row.next("declined_reason")?,
+        })
+    }
+
     pub(crate) fn payment(&self) -> Option<Payment> {
         let currency = self.payment_currency.as_ref()?;
         Some(Payment {

@@ -1,9 +1,11 @@
 //! The shipment of an order, as the row of the order has it.
 
 use async_graphql::{Enum, SimpleObject};
-use sqlx::FromRow;
 
 use crate::scalars::DateTime;
+use crate::sql::InOrder;
+use crate::written::Write::Plain;
+use crate::written::{Write, Written};
 
 /// The shipment of an order.
 #[derive(Debug, Clone, SimpleObject)]
@@ -20,6 +22,17 @@ pub(crate) struct Shipment {
     delivered_at: Option<DateTime>,
     /// Why it got lost or stayed in the house, if so.
     reason: Option<String>,
+}
+
+impl Written for Shipment {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("status", Plain(|row, json| json.name(row.status))),
+        ("carrier", Plain(|row, json| json.put(&row.carrier))),
+        ("tracking", Plain(|row, json| json.put(&row.tracking))),
+        ("dispatchedAt", Plain(|row, json| json.put(&row.dispatched_at))),
+        ("deliveredAt", Plain(|row, json| json.put(&row.delivered_at))),
+        ("reason", Plain(|row, json| json.put(&row.reason))),
+    ];
 }
 
 /// How far a shipment has come.
@@ -39,7 +52,7 @@ pub(crate) enum ShipmentStatus {
 }
 
 /// The columns of an order that are about its shipment: all null while there is none.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub(crate) struct ShipmentColumns {
     shipment_status: Option<ShipmentStatus>,
     carrier: Option<String>,
@@ -49,7 +62,29 @@ pub(crate) struct ShipmentColumns {
     shipment_reason: Option<String>,
 }
 
+/// Their names, in the order in which they are read.
+macro_rules! shipment_columns {
+    () => {
+        "shipment_status, carrier, tracking, dispatched_at, delivered_at, shipment_reason"
+    };
+}
+pub(super) use shipment_columns;
+
 impl ShipmentColumns {
+    /// How many there are.
+    pub(super) const COUNT: usize = 6;
+
+    pub(super) fn read(row: &mut InOrder<'_>) -> sqlx::Result<Self> {
+        Ok(Self {
+            shipment_status: row.next("shipment_status")?,
+            carrier: row.next("carrier")?,
+            tracking: row.next("tracking")?,
+            dispatched_at: row.next("dispatched_at")?,
+            delivered_at: row.next("delivered_at")?,
+            shipment_reason: row.next("shipment_reason")?,
+        })
+    }
+
     pub(crate) fn shipment(&self) -> Option<Shipment> {
         Some(Shipment {
             status: self.shipment_status?,

@@ -11,6 +11,8 @@ use crate::batch::grouped;
 use crate::error::Failure;
 use crate::own_writes::{ReadModel, Reads};
 use crate::scalars::{DateTime, Uuid};
+use crate::written::Write::Plain;
+use crate::written::{Write, Written};
 
 /// Something that happened to an order.
 #[derive(Debug, Clone, FromRow, SimpleObject)]
@@ -29,6 +31,17 @@ pub(crate) struct TimelineEntry {
     correlation_id: Option<Uuid>,
     /// The id of the command or event that led to it; null if that is not known.
     causation_id: Option<Uuid>,
+}
+
+impl Written for TimelineEntry {
+    const FIELDS: &'static [(&'static str, Write<Self>)] = &[
+        ("at", Plain(|row, json| json.put(&row.at))),
+        ("what", Plain(|row, json| json.name(row.what))),
+        ("detail", Plain(|row, json| json.put(&row.detail))),
+        ("actor", Plain(|row, json| json.put(&row.actor))),
+        ("correlationId", Plain(|row, json| json.put(&row.correlation_id))),
+        ("causationId", Plain(|row, json| json.put(&row.causation_id))),
+    ];
 }
 
 /// What can happen to an order, its payment, its shipment and its checkout.

@@ -15,3 +15,4 @@ mod schema;
 mod socket;
 mod statements;
 mod subscriptions;
+mod written;
