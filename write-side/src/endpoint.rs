@@ -50,7 +50,7 @@ pub fn registry() -> Registry {
 #[async_trait]
 pub trait Endpoint: Send + Sync + 'static {
     /// The aggregate.
-    type Decider: Decider<State: Serialize + JsonSchema, Refusal: Serialize>;
+    type Decider: Decider<Id: JsonSchema, State: Serialize + JsonSchema, Refusal: Serialize>;
     /// Its commands as clients send them: an enum whose variants carry their fields.
     type Wire: DeserializeOwned + JsonSchema + Send;
 
@@ -111,7 +111,12 @@ struct Plain<D>(PhantomData<fn() -> D>);
 #[async_trait]
 impl<D> Endpoint for Plain<D>
 where
-    D: Decider<State: Serialize + JsonSchema, Refusal: Serialize, Command: DeserializeOwned + JsonSchema>,
+    D: Decider<
+            Id: JsonSchema,
+            State: Serialize + JsonSchema,
+            Refusal: Serialize,
+            Command: DeserializeOwned + JsonSchema,
+        >,
 {
     type Decider = D;
     type Wire = D::Command;
@@ -190,6 +195,8 @@ pub trait Aggregate: Send + Sync {
     fn commands(&self) -> &[String];
     /// The JSON Schemas of its commands by name, and of its state.
     fn schemas(&self, generator: &mut SchemaGenerator) -> (Vec<(String, Value)>, Value);
+    /// The JSON Schema of its ids.
+    fn id(&self, generator: &mut SchemaGenerator) -> Value;
     /// The stream of the aggregate with this id.
     ///
     /// # Errors
@@ -236,7 +243,12 @@ pub async fn history(
 /// Serves an aggregate whose commands come in as the domain has them.
 pub fn plain<D>() -> Arc<dyn Aggregate>
 where
-    D: Decider<State: Serialize + JsonSchema, Refusal: Serialize, Command: DeserializeOwned + JsonSchema>,
+    D: Decider<
+            Id: JsonSchema,
+            State: Serialize + JsonSchema,
+            Refusal: Serialize,
+            Command: DeserializeOwned + JsonSchema,
+        >,
 {
     served::<Plain<D>>()
 }
@@ -284,6 +296,10 @@ impl<E: Endpoint> Aggregate for Serves<E> {
     fn schemas(&self, generator: &mut SchemaGenerator) -> (Vec<(String, Value)>, Value) {
         let state = <E::Decider as Decider>::State::json_schema(generator);
         (wire::commands::<E::Wire>(generator), state.into())
+    }
+
+    fn id(&self, generator: &mut SchemaGenerator) -> Value {
+        IdOf::<E>::json_schema(generator).into()
     }
 
     fn stream(&self, id: &str) -> Result<StreamName, Failure> {

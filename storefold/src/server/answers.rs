@@ -86,7 +86,7 @@ pub(super) fn timed_out(seconds: u64) -> Response<Body> {
 pub(super) fn encoded() -> Response<Body> {
     let detail = "a body is sent as it is; leave Content-Encoding out";
     let title = "The body is encoded";
-    let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-encoding", title, detail);
+    let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-content-encoding", title, detail);
     let mut response = problem.into_response();
     response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     response

@@ -20,14 +20,15 @@ pub fn document(registry: &Registry) -> Value {
     for aggregate in registry.iter() {
         let (commands, state) = aggregate.schemas(&mut generator);
         let category = aggregate.category();
+        let id = id(category, aggregate.id(&mut generator));
         let guarded = |operation: Operation<'_>, document: Value| guarded(registry, category, operation, document);
         for (name, fields) in commands {
-            let post = guarded(Operation::Command(&name), command(category, &name, fields, &answer));
+            let post = guarded(Operation::Command(&name), command(category, &name, &id, fields, &answer));
             paths.insert(format!("/v1/{category}/{{id}}/{name}"), json!({ "post": post }));
         }
-        let state = guarded(Operation::State, read_state(category, state));
+        let state = guarded(Operation::State, read_state(category, &id, state));
         paths.insert(format!("/v1/{category}/{{id}}"), json!({ "get": state }));
-        let events = guarded(Operation::Events, read_history(category));
+        let events = guarded(Operation::Events, read_history(category, &id));
         paths.insert(format!("/v1/{category}/{{id}}/events"), json!({ "get": events }));
     }
     let mut schemas = generator.take_definitions(true);
@@ -64,22 +65,28 @@ fn guarded(registry: &Registry, category: &str, operation: Operation<'_>, mut do
             ("401", "There is no token, or it is not accepted"),
             ("403", "The token does not have the scope, or is a customer's"),
         ]));
+        // What any request may be told: docs/limits.md.
+        responses.extend(problems(&[
+            ("408", "The body came too slowly"),
+            ("415", "The body is encoded, or is not JSON by its headers"),
+            ("429", "The caller has sent as many requests as it may"),
+            ("503", "There is too much to do, or the log cannot be reached; send the same request again"),
+            ("504", "The answer took too long, and the outcome is unknown; send the same request again"),
+        ]));
         let absent = "Nothing has happened to it, or it is not for this caller to know";
         responses.extend(problems(&[("404", absent)]));
     }
     document
 }
 
-fn command(category: &str, name: &str, fields: Value, answer: &schemars::Schema) -> Value {
+fn command(category: &str, name: &str, id: &Value, fields: Value, answer: &schemars::Schema) -> Value {
     let summary = fields.get("description").cloned().unwrap_or_default();
     let mut responses = problems(&[
         ("400", "The id, a header or the body makes no sense"),
         ("409", "The same command is being executed, or other writers were faster every time"),
         ("412", "The aggregate is not as presumed"),
         ("413", "The body is too large"),
-        ("415", "The body is not JSON by its headers"),
         ("422", "The aggregate refused, or the key was used for another command"),
-        ("503", "The log cannot be reached; send the same request again"),
     ]);
     for (status, description) in [("200", "Done"), ("201", "Done, and the aggregate is new")] {
         responses.insert(
@@ -96,22 +103,28 @@ fn command(category: &str, name: &str, fields: Value, answer: &schemars::Schema)
             }),
         );
     }
+    // No body at all is an empty one.
+    let needs_body = fields["required"].as_array().is_some_and(|required| !required.is_empty());
+    // In quotes or bare; blanks around it do not count.
+    let key =
+        json!({ "type": "string", "pattern": r#"^("[!#-~]([ !#-~]{0,253}[!#-~])?"|[!#-~]([ !#-~]{0,253}[!#-~])?)$"# });
+    let tag = json!({ "type": "string", "pattern": r#"^("[0-9]{1,18}"|\*)$"# });
     json!({
         "operationId": format!("{category}-{name}"),
         "summary": summary,
         "tags": [category],
         "parameters": [
-            id(category),
-            header("Idempotency-Key", "Names the command: the same key again is the same command again"),
-            header("If-Match", "The revision that the aggregate must have, as ETag gave it, or *"),
-            header("If-None-Match", "* when the aggregate must not exist yet"),
+            id,
+            header("Idempotency-Key", key, "Names the command: the same key again is the same command again"),
+            header("If-Match", tag, "The revision that the aggregate must have, as ETag gave it, or *"),
+            header("If-None-Match", json!({ "type": "string", "const": "*" }), "* when the aggregate must not exist yet"),
         ],
-        "requestBody": { "required": true, "content": { "application/json": { "schema": fields } } },
+        "requestBody": { "required": needs_body, "content": { "application/json": { "schema": fields } } },
         "responses": responses,
     })
 }
 
-fn read_state(category: &str, state: Value) -> Value {
+fn read_state(category: &str, id: &Value, state: Value) -> Value {
     let body = json!({
         "type": "object",
         "required": ["stream", "revision", "position", "state"],
@@ -130,20 +143,23 @@ fn read_state(category: &str, state: Value) -> Value {
     );
     responses.insert("304".to_owned(), json!({ "description": "It still has the revision of If-None-Match" }));
     let at = json!({
-        "name": "at", "in": "query", "required": false, "schema": { "type": "string" },
+        "name": "at", "in": "query", "required": false,
+        "schema": { "anyOf": [
+            { "type": "string", "pattern": "^[0-9]{1,18}$" }, { "type": "string", "format": "date-time" },
+        ] },
         "description": "A revision or a time (RFC 3339): the state as it was then",
     });
     json!({
         "operationId": format!("{category}-state"), "summary": "The aggregate, folded from its stream at this moment",
-        "tags": [category], "parameters": [id(category), at], "responses": responses,
+        "tags": [category], "parameters": [id, at], "responses": responses,
     })
 }
 
-fn read_history(category: &str) -> Value {
-    let number = |name: &str, description: &str| {
+fn read_history(category: &str, id: &Value) -> Value {
+    let number = |name: &str, range: (u64, u64), description: &str| {
         json!({
             "name": name, "in": "query", "required": false, "description": description,
-            "schema": { "type": "integer", "minimum": 0 },
+            "schema": { "type": "integer", "minimum": range.0, "maximum": range.1 },
         })
     };
     let mut responses =
@@ -156,18 +172,24 @@ fn read_history(category: &str) -> Value {
     json!({
         "operationId": format!("{category}-events"), "summary": "What happened to the aggregate, oldest first",
         "tags": [category],
-        "parameters": [id(category), number("from", "The first revision"), number("limit", "1 to 1000 events, 100 where absent")],
+        "parameters": [id, number("from", (0, i64::MAX as u64), "The first revision"), number("limit", (1, 1_000), "1 to 1000 events, 100 where absent")],
         "responses": responses,
     })
 }
 
-fn id(category: &str) -> Value {
+/// The parameter that names an aggregate. A UUID is taken in one spelling: another would name another stream.
+fn id(category: &str, mut schema: Value) -> Value {
+    const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+
+    if schema["format"] == "uuid" {
+        schema["pattern"] = UUID.into();
+    }
     let description = format!("Names the aggregate; its stream is {category}-{{id}}");
-    json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string" }, "description": description })
+    json!({ "name": "id", "in": "path", "required": true, "schema": schema, "description": description })
 }
 
-fn header(name: &str, description: &str) -> Value {
-    json!({ "name": name, "in": "header", "required": false, "schema": { "type": "string" }, "description": description })
+fn header(name: &str, schema: Value, description: &str) -> Value {
+    json!({ "name": name, "in": "header", "required": false, "schema": schema, "description": description })
 }
 
 fn problems(statuses: &[(&str, &str)]) -> Map<String, Value> {
