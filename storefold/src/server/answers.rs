@@ -73,6 +73,13 @@ pub(super) fn too_slow(seconds: u64) -> Response<Body> {
     response
 }
 
+/// 413: the body is so large that it would not even be read over.
+pub(super) fn too_large(limit: usize) -> Response<Body> {
+    let mut response = Problem::too_large(limit).into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// 504: the answer was not here in time.
 pub(super) fn timed_out(seconds: u64) -> Response<Body> {
     let detail = format!(

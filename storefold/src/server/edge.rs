@@ -26,6 +26,9 @@ use super::received::{Fault, Receipt, Received};
 use crate::config::Http;
 use crate::trade::SANDBOX;
 
+/// However large a body may be that is refused, no more of it is read over than this, in bytes.
+const READ_OVER: u64 = 32 * 1024 * 1024;
+
 /// What all connections share.
 pub(super) struct Desk {
     admission: Arc<Admission>,
@@ -115,6 +118,11 @@ impl Edge {
         let encodings = request.headers().get_all(header::CONTENT_ENCODING);
         if encodings.iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return (answers::encoded(), None);
+        }
+        // One that says how large it is is refused before it is sent. Others are read over for a while, so that the client
+        // sees the answer and not a broken connection.
+        if request.body().size_hint().lower() > READ_OVER {
+            return (answers::too_large(desk.body_limit), None);
         }
         let begun = Instant::now();
         let receipt = Arc::new(Receipt::new(desk.admission.clone(), desk.body_limit));

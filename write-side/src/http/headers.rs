@@ -1,7 +1,7 @@
 //! What the headers of a request say about a command.
 
 use access::Caller;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use chrono::Utc;
 use event_store::StreamName;
 use serde_json::Value;
@@ -86,7 +86,11 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
                 invalid(&header::IF_MATCH, "is one entity tag as it was given in ETag, such as \"7\", or *")
             })
         }
-        (Some(_), Some(_)) => Err(invalid(&header::IF_MATCH, "and If-None-Match exclude each other")),
+        (Some(_), Some(_)) => {
+            let detail = "If-Match wants the aggregate to exist and If-None-Match that it does not: both never hold";
+            let title = "The aggregate is not as presumed";
+            Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", title, detail))
+        }
     }
 }
 

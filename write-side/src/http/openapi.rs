@@ -1,5 +1,8 @@
 //! The OpenAPI 3.1 document, made from the types that the routes take and give.
 
+use std::sync::LazyLock;
+
+use domain::money::Currency;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -33,6 +36,10 @@ pub fn document(registry: &Registry) -> Value {
     }
     let mut schemas = generator.take_definitions(true);
     schemas.insert("Problem".to_owned(), problem());
+    // The schema that events have says what a code looks like; which ones there are, a client wants to know too.
+    if let Some(currency) = schemas.get_mut("Currency").and_then(Value::as_object_mut) {
+        currency.insert("enum".to_owned(), CURRENCIES.clone());
+    }
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -48,6 +55,14 @@ pub fn document(registry: &Registry) -> Value {
         },
     })
 }
+
+/// The currencies that are known, found among all codes that there could be.
+static CURRENCIES: LazyLock<Value> = LazyLock::new(|| {
+    let letters = || ('A'..='Z');
+    let codes =
+        letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| String::from_iter([a, b, c]))));
+    codes.filter(|code| code.parse::<Currency>().is_ok()).collect()
+});
 
 /// An operation with who may do it.
 fn guarded(registry: &Registry, category: &str, operation: Operation<'_>, mut document: Value) -> Value {
@@ -108,7 +123,8 @@ fn command(category: &str, name: &str, id: &Value, fields: Value, answer: &schem
     // In quotes or bare; blanks around it do not count.
     let key =
         json!({ "type": "string", "pattern": r#"^("[!#-~]([ !#-~]{0,253}[!#-~])?"|[!#-~]([ !#-~]{0,253}[!#-~])?)$"# });
-    let tag = json!({ "type": "string", "pattern": r#"^("[0-9]{1,18}"|\*)$"# });
+    let revision = json!({ "type": "string", "pattern": "^\"[0-9]{1,18}\"$" });
+    let tag = json!({ "anyOf": [{ "type": "string", "const": "*" }, revision] });
     json!({
         "operationId": format!("{category}-{name}"),
         "summary": summary,
@@ -172,7 +188,7 @@ fn read_history(category: &str, id: &Value) -> Value {
     json!({
         "operationId": format!("{category}-events"), "summary": "What happened to the aggregate, oldest first",
         "tags": [category],
-        "parameters": [id, number("from", (0, i64::MAX as u64), "The first revision"), number("limit", (1, 1_000), "1 to 1000 events, 100 where absent")],
+        "parameters": [id, number("from", (0, u64::MAX), "The first revision"), number("limit", (1, 1_000), "1 to 1000 events, 100 where absent")],
         "responses": responses,
     })
 }
