@@ -73,25 +73,27 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 
 fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
     let (if_match, if_none_match) = (text(headers, &header::IF_MATCH)?, text(headers, &header::IF_NONE_MATCH)?);
-    match (if_match, if_none_match) {
-        (None, None) => Ok(Precondition::None),
-        (None, Some("*")) => Ok(Precondition::New),
-        (None, Some(_)) => Err(invalid(&header::IF_NONE_MATCH, "says * with a command: it must not exist yet")),
-        (Some("*"), None) => Ok(Precondition::Existing),
-        (Some(tag), None) => {
+    if if_none_match.is_some_and(|tag| tag != "*") {
+        return Err(invalid(&header::IF_NONE_MATCH, "says * with a command: it must not exist yet"));
+    }
+    let existing = match if_match {
+        None => return Ok(if if_none_match.is_some() { Precondition::New } else { Precondition::None }),
+        Some("*") => Precondition::Existing,
+        Some(tag) => {
             let revision = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
             let revision = revision.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
             let revision = revision.and_then(|digits| digits.parse().ok());
             revision.map(Precondition::Revision).ok_or_else(|| {
                 invalid(&header::IF_MATCH, "is one entity tag as it was given in ETag, such as \"7\", or *")
-            })
+            })?
         }
-        (Some(_), Some(_)) => {
-            let detail = "If-Match wants the aggregate to exist and If-None-Match that it does not: both never hold";
-            let title = "The aggregate is not as presumed";
-            Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", title, detail))
-        }
+    };
+    if if_none_match.is_some() {
+        let detail = "If-Match wants the aggregate to exist and If-None-Match that it does not: both never hold";
+        let title = "The aggregate is not as presumed";
+        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", title, detail));
     }
+    Ok(existing)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {

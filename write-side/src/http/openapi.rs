@@ -58,7 +58,7 @@ pub fn document(registry: &Registry) -> Value {
 
 /// The currencies that are known, found among all codes that there could be.
 static CURRENCIES: LazyLock<Value> = LazyLock::new(|| {
-    let letters = || ('A'..='Z');
+    let letters = || 'A'..='Z';
     let codes =
         letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| String::from_iter([a, b, c]))));
     codes.filter(|code| code.parse::<Currency>().is_ok()).collect()
@@ -121,8 +121,7 @@ fn command(category: &str, name: &str, id: &Value, fields: Value, answer: &schem
     // No body at all is an empty one.
     let needs_body = fields["required"].as_array().is_some_and(|required| !required.is_empty());
     // In quotes or bare; blanks around it do not count.
-    let key =
-        json!({ "type": "string", "pattern": r#"^("[!#-~]([ !#-~]{0,253}[!#-~])?"|[!#-~]([ !#-~]{0,253}[!#-~])?)$"# });
+    let key = json!({ "type": "string", "pattern": r#"^("[\t !#-~]{1,255}"|[!#-~]([\t !#-~]{0,253}[!#-~])?)$"# });
     let revision = json!({ "type": "string", "pattern": "^\"[0-9]{1,18}\"$" });
     let tag = json!({ "anyOf": [{ "type": "string", "const": "*" }, revision] });
     json!({
