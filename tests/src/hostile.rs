@@ -123,10 +123,10 @@ async fn hang_up(site: Arc<Site>, left: Arc<AtomicUsize>) {
         };
         let head = site.head(&line, &format!("Content-Length: {}\r\n", body.len()));
         let whole = format!("{head}{body}");
-        let sent = if number % 5 == 0 { &whole[..whole.len() - 3] } else { &whole };
+        let sent = if number.is_multiple_of(5) { &whole[..whole.len() - 3] } else { &whole };
         // It may be gone before it is all sent, which is the point.
         let _ = stream.write_all(sent.as_bytes()).await;
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             let _ = stream.read(&mut [0; 1]).now_or(number).await;
         }
     }

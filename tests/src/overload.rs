@@ -58,7 +58,7 @@ async fn load(server: &Arc<Server>, clients: usize, lasts: Duration, answered: &
 /// Whether a request was let in. It is done then, or else told when to come again.
 async fn ask(client: &Client, url: &str, answered: &Answered) -> bool {
     let number = answered.next.fetch_add(1, Relaxed);
-    let is_command = number % 4 != 0;
+    let is_command = !number.is_multiple_of(4);
     let request = match is_command {
         true => client.post(format!("{url}/v1/stock/S-{number}/receive")).json(&json!({ "quantity": 1 })),
         false => {

@@ -114,6 +114,8 @@ fn is_trace(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse as _;
+
     use super::*;
 
     fn with(name: HeaderName, value: &'static str) -> HeaderMap {
@@ -145,6 +147,16 @@ mod tests {
         for (headers, expected) in cases {
             assert_eq!(precondition(&headers).ok(), expected, "{headers:?}");
         }
+    }
+
+    #[test]
+    fn preconditions_that_never_hold_together_fail_where_each_makes_sense() {
+        let both = |tag: &'static str, none: &'static str| {
+            let mut headers = with(header::IF_MATCH, tag);
+            headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static(none));
+            precondition(&headers).unwrap_err().into_response().status().as_u16()
+        };
+        assert_eq!([both("\"7\"", "*"), both("*", "*"), both("7", "*"), both("*", "\"7\"")], [412, 412, 400, 400]);
     }
 
     #[test]
