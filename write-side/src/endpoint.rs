@@ -55,7 +55,7 @@ pub fn registry() -> Registry {
 #[async_trait]
 pub trait Endpoint: Send + Sync + 'static {
     /// The aggregate.
-    type Decider: Decider<State: Serialize + JsonSchema, Refusal: Serialize + JsonSchema>;
+    type Decider: Decider<Id: JsonSchema, State: Serialize + JsonSchema, Refusal: Serialize + JsonSchema>;
     /// Its commands as clients send them: an enum whose variants carry their fields.
     type Wire: DeserializeOwned + JsonSchema + Send;
     /// The names of the commands for which something is looked up before they come to their aggregate.
@@ -123,7 +123,12 @@ struct Plain<D>(PhantomData<fn() -> D>);
 #[async_trait]
 impl<D> Endpoint for Plain<D>
 where
-    D: Decider<State: Serialize + JsonSchema, Refusal: Serialize + JsonSchema, Command: DeserializeOwned + JsonSchema>,
+    D: Decider<
+            Id: JsonSchema,
+            State: Serialize + JsonSchema,
+            Refusal: Serialize + JsonSchema,
+            Command: DeserializeOwned + JsonSchema,
+        >,
 {
     type Decider = D;
     type Wire = D::Command;
@@ -225,6 +230,8 @@ pub trait Aggregate: Send + Sync {
     fn refusals(&self) -> Vec<Value>;
     /// The types of its events, with the JSON Schemas of their data.
     fn events(&self) -> Vec<(&'static str, Value)>;
+    /// The JSON Schema of its ids.
+    fn id(&self, generator: &mut SchemaGenerator) -> Value;
     /// The stream of the aggregate with this id.
     ///
     /// # Errors
@@ -297,7 +304,12 @@ pub async fn history(
 /// Serves an aggregate whose commands come in as the domain has them.
 pub fn plain<D>() -> Arc<dyn Aggregate>
 where
-    D: Decider<State: Serialize + JsonSchema, Refusal: Serialize + JsonSchema, Command: DeserializeOwned + JsonSchema>,
+    D: Decider<
+            Id: JsonSchema,
+            State: Serialize + JsonSchema,
+            Refusal: Serialize + JsonSchema,
+            Command: DeserializeOwned + JsonSchema,
+        >,
 {
     served::<Plain<D>>()
 }
@@ -390,6 +402,10 @@ impl<E: Endpoint> Aggregate for Serves<E> {
             (schema.event_type, data)
         };
         schemas.map(data).collect()
+    }
+
+    fn id(&self, generator: &mut SchemaGenerator) -> Value {
+        IdOf::<E>::json_schema(generator).into()
     }
 
     fn stream(&self, id: &str) -> Result<StreamName, Failure> {

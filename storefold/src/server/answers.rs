@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
@@ -71,33 +72,32 @@ pub(super) fn overloaded() -> Response<Body> {
 }
 
 /// 408: the body was not here in time.
-pub(super) fn too_slow(seconds: u64) -> Response<Body> {
+pub(super) fn too_slow(patience: Duration) -> Response<Body> {
     turned_away("body-too-slow");
-    let detail = format!("the body was not here within {seconds} seconds");
-    let problem = Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body came too slowly", detail);
-    let mut response = problem.into_response();
+    let mut response = Problem::too_slow(patience).into_response();
     // What is still to come of the body would be taken for the next request.
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
+/// 413: the body is so large that it would not even be read over.
+pub(super) fn too_large(limit: usize) -> Response<Body> {
+    turned_away("body-too-large");
+    let mut response = Problem::too_large(limit).into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// 504: the answer was not here in time.
-pub(super) fn timed_out(seconds: u64) -> Response<Body> {
+pub(super) fn timed_out(patience: Duration) -> Response<Body> {
     turned_away("timed-out");
-    let detail = format!(
-        "there was no answer within {seconds} seconds; the outcome is unknown: a command may be carried out yet. Send the \
-         same request again, with the same Idempotency-Key if it is a command"
-    );
-    Problem::new(StatusCode::GATEWAY_TIMEOUT, "timed-out", "The answer took too long", detail).into_response()
+    Problem::timed_out(patience).into_response()
 }
 
 /// 415: the body is compressed.
 pub(super) fn encoded() -> Response<Body> {
     turned_away("content-encoding");
-    let detail = "a body is sent as it is; leave Content-Encoding out";
-    let title = "The body is encoded";
-    let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-encoding", title, detail);
-    let mut response = problem.into_response();
+    let mut response = Problem::encoded().into_response();
     response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     response
 }
@@ -105,9 +105,7 @@ pub(super) fn encoded() -> Response<Body> {
 /// 429: the caller has sent as many requests as it may.
 pub(super) fn too_many(seconds: u64) -> Response<Body> {
     turned_away("rate-limited");
-    let detail = format!("as many requests were sent as are allowed; send the next one in {seconds} s");
-    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests", detail);
-    let mut response = problem.into_response();
+    let mut response = Problem::too_many_requests(Duration::from_secs(seconds)).into_response();
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     response
 }

@@ -26,6 +26,12 @@ use super::received::{Fault, Receipt, Received};
 use crate::config::Http;
 use crate::trade::SANDBOX;
 
+/// Where batches are sent.
+const BATCHES: &str = "/v1/commands";
+
+/// However large a body may be that is refused, no more of it is read over than this, in bytes.
+const READ_OVER: u64 = 32 * 1024 * 1024;
+
 /// What all connections share.
 pub(super) struct Desk {
     admission: Arc<Admission>,
@@ -116,6 +122,16 @@ impl Edge {
         if encodings.iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return (answers::encoded(), None);
         }
+        // A batch is read while its answers are, and never kept: it may be of any size and take any time, and how many there
+        // are at a time is bounded where they are carried out.
+        if request.uri().path() == BATCHES {
+            return (self.work(request.map(Body::new)).await, None);
+        }
+        // One that says how large it is is refused before it is sent. Others are read over for a while, so that the client
+        // sees the answer and not a broken connection.
+        if request.body().size_hint().lower() > READ_OVER {
+            return (answers::too_large(desk.body_limit), None);
+        }
         let begun = Instant::now();
         let receipt = Arc::new(Receipt::new(desk.admission.clone(), desk.body_limit));
         let waits = request.headers().contains_key("storefold-after");
@@ -148,12 +164,12 @@ impl Edge {
                 tracing::error!(%error, "a request's task ended early");
                 (answers::at_fault(), None)
             }
-            Err(_) => (answers::timed_out(desk.request_timeout.as_secs()), None),
+            Err(_) => (answers::timed_out(desk.request_timeout), None),
         };
         match receipt.fault() {
             None if answers::is_followed(&response) => (response, None),
             None => (response, place),
-            Some(Fault::TooSlow) => (answers::too_slow(desk.body_timeout.as_secs()), None),
+            Some(Fault::TooSlow) => (answers::too_slow(desk.body_timeout), None),
             Some(Fault::NoMemory | Fault::NoPlace) => {
                 desk.admission.turn_away();
                 (answers::overloaded(), None)

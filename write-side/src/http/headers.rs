@@ -1,7 +1,7 @@
 //! What the headers of a request say about a command.
 
 use access::Caller;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use chrono::Utc;
 use event_store::StreamName;
 use serde_json::Value;
@@ -111,21 +111,27 @@ pub(super) fn key(key: &str) -> Option<&str> {
 
 fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
     let (if_match, if_none_match) = (text(headers, &header::IF_MATCH)?, text(headers, &header::IF_NONE_MATCH)?);
-    match (if_match, if_none_match) {
-        (None, None) => Ok(Precondition::None),
-        (None, Some("*")) => Ok(Precondition::New),
-        (None, Some(_)) => Err(invalid(&header::IF_NONE_MATCH, "says * with a command: it must not exist yet")),
-        (Some("*"), None) => Ok(Precondition::Existing),
-        (Some(tag), None) => {
+    if if_none_match.is_some_and(|tag| tag != "*") {
+        return Err(invalid(&header::IF_NONE_MATCH, "says * with a command: it must not exist yet"));
+    }
+    let existing = match if_match {
+        None => return Ok(if if_none_match.is_some() { Precondition::New } else { Precondition::None }),
+        Some("*") => Precondition::Existing,
+        Some(tag) => {
             let revision = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
             let revision = revision.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
             let revision = revision.and_then(|digits| digits.parse().ok());
             revision.map(Precondition::Revision).ok_or_else(|| {
                 invalid(&header::IF_MATCH, "is one entity tag as it was given in ETag, such as \"7\", or *")
-            })
+            })?
         }
-        (Some(_), Some(_)) => Err(invalid(&header::IF_MATCH, "and If-None-Match exclude each other")),
+    };
+    if if_none_match.is_some() {
+        let detail = "If-Match wants the aggregate to exist and If-None-Match that it does not: both never hold";
+        let title = "The aggregate is not as presumed";
+        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", title, detail));
     }
+    Ok(existing)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
@@ -146,6 +152,8 @@ fn is_trace(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse as _;
+
     use super::*;
 
     fn with(name: HeaderName, value: &'static str) -> HeaderMap {
@@ -177,6 +185,16 @@ mod tests {
         for (headers, expected) in cases {
             assert_eq!(precondition(&headers).ok(), expected, "{headers:?}");
         }
+    }
+
+    #[test]
+    fn preconditions_that_never_hold_together_fail_where_each_makes_sense() {
+        let both = |tag: &'static str, none: &'static str| {
+            let mut headers = with(header::IF_MATCH, tag);
+            headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static(none));
+            precondition(&headers).unwrap_err().into_response().status().as_u16()
+        };
+        assert_eq!([both("\"7\"", "*"), both("*", "*"), both("7", "*"), both("*", "\"7\"")], [412, 412, 400, 400]);
     }
 
     #[test]

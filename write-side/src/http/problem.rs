@@ -63,10 +63,39 @@ impl Problem {
             .with("limit_bytes", limit)
     }
 
-    /// 408: the body came too slowly.
-    pub(super) fn too_slow(patience: Duration) -> Self {
+    /// 408: the body was not here in time.
+    pub fn too_slow(patience: Duration) -> Self {
         let detail = format!("nothing of the body came for {} seconds", patience.as_secs());
         Self::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body came too slowly", detail)
+    }
+
+    /// 415: the body is compressed.
+    pub fn encoded() -> Self {
+        let detail = "a body is sent as it is; leave Content-Encoding out";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-encoding", "The body is encoded", detail)
+    }
+
+    /// 429: the caller has sent as many requests as it may.
+    pub fn too_many_requests(wait: Duration) -> Self {
+        let detail = format!("as many requests were sent as are allowed; send the next one in {} s", wait.as_secs());
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests", detail)
+    }
+
+    /// 503: there is no place for the request, or no memory for its body.
+    pub fn overloaded() -> Self {
+        let detail = "more is asked than can be done at the moment; send the same request again in a second, with the \
+                      same Idempotency-Key if it is a command";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The server has too much to do", detail)
+    }
+
+    /// 504: the answer was not here in time.
+    pub fn timed_out(patience: Duration) -> Self {
+        let detail = format!(
+            "there was no answer within {} seconds; the outcome is unknown: a command may be carried out yet. Send the same \
+             request again, with the same Idempotency-Key if it is a command",
+            patience.as_secs()
+        );
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "timed-out", "The answer took too long", detail)
     }
 
     /// 500: what carried a command out has ended early.

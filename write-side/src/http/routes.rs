@@ -1,7 +1,5 @@
 //! The handlers.
 
-use std::time::Duration;
-
 use access::Caller;
 use axum::Json;
 use axum::body::Body;
@@ -298,18 +296,16 @@ pub(super) fn aggregate_of<'a>(api: &'a Api, category: &str) -> Result<&'a dyn A
     })
 }
 
-/// The body of a command: JSON, neither encoded nor too large. No body at all is `{}`.
+/// The body of a command: JSON, neither encoded nor too large. No body at all is `{}`. That it comes in time is for the server
+/// to see to.
 async fn json_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<bytes::Bytes, Problem> {
     let unsupported = |detail: &str| {
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "The body is not JSON by its headers", detail)
     };
-    if headers.contains_key(header::CONTENT_ENCODING) {
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(unsupported("a command's body is not encoded; leave Content-Encoding out"));
     }
-    let bytes = tokio::time::timeout(BODY_TIMEOUT, read_whole(body, limit)).await.map_err(|_| {
-        let detail = format!("the body was not here within {} seconds", BODY_TIMEOUT.as_secs());
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body came too slowly", detail)
-    })??;
+    let bytes = read_whole(body, limit).await?;
     if bytes.is_empty() {
         return Ok(bytes::Bytes::from_static(b"{}"));
     }
@@ -324,9 +320,6 @@ async fn json_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<byte
 /// How much of a body that is too large is read over before it is refused, in bytes. A client that is still sending
 /// would otherwise see a broken connection and not the answer.
 const READ_OVER: usize = 32 * 1024 * 1024;
-
-/// How long the body of a command may take to arrive.
-pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn read_whole(body: Body, limit: usize) -> Result<bytes::Bytes, Problem> {
     let (mut body, mut whole, mut length) = (body.into_data_stream(), bytes::BytesMut::new(), 0);

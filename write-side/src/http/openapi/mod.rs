@@ -5,7 +5,9 @@ mod examples;
 mod problems;
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use domain::money::Currency;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
@@ -33,10 +35,10 @@ pub fn document(registry: &Registry) -> Value {
     for aggregate in registry.iter() {
         let (commands, state) = aggregate.schemas(&mut generator);
         let category = aggregate.category();
-        let refusals = aggregate.refusals();
+        let (refusals, id) = (aggregate.refusals(), id(category, aggregate.id(&mut generator)));
         for (name, fields) in commands {
             let operation = Operation::Command(&name);
-            let mut post = command(category, &name, fields, &answer);
+            let mut post = command(category, &name, &id, fields, &answer);
             problems.of_command(&refusals, category, &mut post);
             guard(registry, category, operation, &mut problems, &mut post);
             paths.insert(format!("/v1/{category}/{{id}}/{name}"), json!({ "post": post }));
@@ -45,11 +47,11 @@ pub fn document(registry: &Registry) -> Value {
             guard(registry, category, operation, &mut problems, &mut explain);
             paths.insert(format!("/v1/{category}/{{id}}/{name}/explain"), json!({ "post": explain }));
         }
-        let mut state = read_state(category, state);
+        let mut state = read_state(category, &id, state);
         problems.of_reading(&mut state);
         guard(registry, category, Operation::State, &mut problems, &mut state);
         paths.insert(format!("/v1/{category}/{{id}}"), json!({ "get": state }));
-        let mut history = read_history(aggregate, &mut events);
+        let mut history = read_history(aggregate, &id, &mut events);
         problems.of_reading(&mut history);
         problems.of_following(&mut history);
         guard(registry, category, Operation::Events, &mut problems, &mut history);
@@ -58,6 +60,10 @@ pub fn document(registry: &Registry) -> Value {
     let mut schemas = generator.take_definitions(true);
     schemas.insert("Problem".to_owned(), problem());
     schemas.insert("EventMetadata".to_owned(), metadata());
+    // The schema that events have says what a code looks like; which ones there are, a client wants to know too.
+    if let Some(currency) = schemas.get_mut("Currency").and_then(Value::as_object_mut) {
+        currency.insert("enum".to_owned(), CURRENCIES.clone());
+    }
     let names: Vec<String> = events.keys().cloned().collect();
     schemas.extend(events);
     let mut schemas = Value::Object(schemas);
@@ -86,6 +92,14 @@ pub fn document(registry: &Registry) -> Value {
         },
     })
 }
+
+/// The currencies that are known, found among all codes that there could be.
+static CURRENCIES: LazyLock<Value> = LazyLock::new(|| {
+    let letters = || 'A'..='Z';
+    let codes =
+        letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| String::from_iter([a, b, c]))));
+    codes.filter(|code| code.parse::<Currency>().is_ok()).collect()
+});
 
 /// Leaves out that what is absent is null. Generators take what has a default for what is always there.
 fn without_null_defaults(value: &mut Value) {
@@ -117,8 +131,10 @@ fn guard(registry: &Registry, category: &str, operation: Operation<'_>, problems
     problems.of_callers(permission.map(|permission| permission.scope), customers, document);
 }
 
-fn command(category: &str, name: &str, fields: Value, answer: &Schema) -> Value {
+fn command(category: &str, name: &str, id: &Value, fields: Value, answer: &Schema) -> Value {
     let summary = fields.get("description").cloned().unwrap_or_default();
+    // No body at all is an empty one.
+    let needs_body = fields["required"].as_array().is_some_and(|required| !required.is_empty());
     let done = |description: &str, headers: Value| json!({ "description": description, "headers": headers, "content": { "application/json": { "schema": answer } } });
     let always = json!({ "ETag": header("ETag"), "Storefold-Position": header("Storefold-Position") });
     let mut new = always.clone();
@@ -128,11 +144,11 @@ fn command(category: &str, name: &str, fields: Value, answer: &Schema) -> Value 
         "summary": summary,
         "tags": [category],
         "parameters": [
-            id(category),
+            id,
             parameter("IdempotencyKey"), parameter("IfMatch"), parameter("IfNoneMatch"), parameter("CorrelationId"),
             parameter("Traceparent"),
         ],
-        "requestBody": { "required": true, "content": { "application/json": { "schema": fields } } },
+        "requestBody": { "required": needs_body, "content": { "application/json": { "schema": fields } } },
         "responses": { "200": done("Done", always), "201": done("Done, and the aggregate is new", new) },
     })
 }
@@ -187,7 +203,7 @@ fn batch(registry: &Registry, line: &Schema, answer: &Schema, problems: &mut Pro
     post
 }
 
-fn read_state(category: &str, state: Value) -> Value {
+fn read_state(category: &str, id: &Value, state: Value) -> Value {
     let body = json!({
         "type": "object",
         "required": ["stream", "revision", "position", "state"],
@@ -199,12 +215,15 @@ fn read_state(category: &str, state: Value) -> Value {
         },
     });
     let at = json!({
-        "name": "at", "in": "query", "required": false, "schema": { "type": "string" },
+        "name": "at", "in": "query", "required": false,
+        "schema": { "anyOf": [
+            { "type": "string", "pattern": "^[0-9]{1,18}$" }, { "type": "string", "format": "date-time" },
+        ] },
         "description": "A revision or a time (RFC 3339): the state as it was then",
     });
     json!({
         "operationId": format!("{category}-state"), "summary": "The aggregate, folded from its stream at this moment",
-        "tags": [category], "parameters": [id(category), at, parameter("KnownRevision")],
+        "tags": [category], "parameters": [id, at, parameter("KnownRevision")],
         "responses": {
             "200": {
                 "description": "Its state", "headers": { "ETag": header("ETag") },
@@ -218,10 +237,10 @@ fn read_state(category: &str, state: Value) -> Value {
 }
 
 /// Reading the history of an aggregate. The schemas of its events go into `events`.
-fn read_history(aggregate: &dyn Aggregate, events: &mut Map<String, Value>) -> Value {
+fn read_history(aggregate: &dyn Aggregate, id: &Value, events: &mut Map<String, Value>) -> Value {
     let category = aggregate.category();
     let query = |name: &str, schema: Value, description: &str| json!({ "name": name, "in": "query", "required": false, "description": description, "schema": schema });
-    let number = json!({ "type": "integer", "minimum": 0 });
+    let number = json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX });
     let limit = json!({ "type": "integer", "minimum": 1, "maximum": 1000, "default": 100 });
     let mut all = Vec::new();
     for (event_type, data) in aggregate.events() {
@@ -244,7 +263,7 @@ fn read_history(aggregate: &dyn Aggregate, events: &mut Map<String, Value>) -> V
                         is the revision, their name the type, their data the event.",
         "tags": [category],
         "parameters": [
-            id(category),
+            id,
             query("from", number, "The first revision; absent for the beginning, or, backwards, the end"),
             query("limit", limit, "How many events a page has"),
             query("direction", json!({ "enum": ["forwards", "backwards"], "type": "string" }), "Which way; forwards where absent"),
@@ -300,9 +319,15 @@ fn metadata() -> Value {
     })
 }
 
-fn id(category: &str) -> Value {
+/// The parameter that names an aggregate. A UUID is taken in one spelling: another would name another stream.
+fn id(category: &str, mut schema: Value) -> Value {
+    const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+
+    if schema["format"] == "uuid" {
+        schema["pattern"] = UUID.into();
+    }
     let description = format!("Names the aggregate; its stream is {category}-{{id}}");
-    json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string" }, "description": description })
+    json!({ "name": "id", "in": "path", "required": true, "schema": schema, "description": description })
 }
 
 fn parameter(name: &str) -> Value {
@@ -315,22 +340,29 @@ fn header(name: &str) -> Value {
 
 /// The headers that requests may have.
 fn parameters() -> Value {
-    let header = |name: &str, example: &str, description: &str| {
+    let of = |name: &str, schema: Value, example: &str, description: &str| {
         json!({
-            "name": name, "in": "header", "required": false, "schema": { "type": "string" }, "example": example,
+            "name": name, "in": "header", "required": false, "schema": schema, "example": example,
             "description": description,
         })
     };
+    let header =
+        |name: &str, example: &str, description: &str| of(name, json!({ "type": "string" }), example, description);
+    // In quotes or bare; blanks around it do not count.
+    let key = json!({ "type": "string", "pattern": r#"^("[\t !#-~]{1,255}"|[!#-~]([\t !#-~]{0,253}[!#-~])?)$"# });
+    let anything = json!({ "type": "string", "const": "*" });
+    let revision = json!({ "anyOf": [anything, { "type": "string", "pattern": "^\"[0-9]{1,18}\"$" }] });
+    let id = json!({ "type": "string", "format": "uuid" });
     json!({
-        "IdempotencyKey": header(
-            "Idempotency-Key", "\"2026-01-31-0001\"",
+        "IdempotencyKey": of(
+            "Idempotency-Key", key, "\"2026-01-31-0001\"",
             "Names the command, in 1 to 255 visible characters, in quotes or bare: the same key again is the same command again",
         ),
-        "IfMatch": header("If-Match", "\"7\"", "The revision that the aggregate must have, as ETag gave it; or * when it must exist"),
-        "IfNoneMatch": header("If-None-Match", "*", "* when the aggregate must not exist yet"),
+        "IfMatch": of("If-Match", revision, "\"7\"", "The revision that the aggregate must have, as ETag gave it; or * when it must exist"),
+        "IfNoneMatch": of("If-None-Match", anything, "*", "* when the aggregate must not exist yet"),
         "KnownRevision": header("If-None-Match", "\"7\"", "The revision that is known already: while it is the last one, the answer is 304"),
-        "CorrelationId": header(
-            "Storefold-Correlation-Id", "0190f3c4-7a51-7bd4-9f2e-6d1c8a40b5e2",
+        "CorrelationId": of(
+            "Storefold-Correlation-Id", id, "0190f3c4-7a51-7bd4-9f2e-6d1c8a40b5e2",
             "A UUID that all events have which this sets in motion; absent for the command's own id",
         ),
         "Traceparent": header(

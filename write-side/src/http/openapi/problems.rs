@@ -1,5 +1,7 @@
 //! Every problem that an operation can answer, with an example of each.
 
+use std::time::Duration;
+
 use access::{Fault, Refusal, Scope};
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -10,7 +12,7 @@ use crate::http::permissions::Customers;
 use crate::http::{BODY_LIMIT, Problem};
 
 /// What the problems of a status have in common. None is told of another status.
-const STATUSES: [(u16, &str); 12] = [
+const STATUSES: [(u16, &str); 14] = [
     (400, "The id, a header, the query or the body makes no sense"),
     (401, "There is no token, or it is not accepted"),
     (403, "The token does not have the scope, or is a customer's"),
@@ -21,8 +23,10 @@ const STATUSES: [(u16, &str); 12] = [
     (413, "The body, or what the command leads to, is too large"),
     (415, "The body is of another kind by its headers"),
     (422, "The aggregate refused, or the key was used for another command"),
+    (429, "The caller has sent as many requests as it may"),
     (500, "The server is at fault"),
-    (503, "The log cannot be reached, or too many wait; send the same request again"),
+    (503, "There is too much to do, or the log cannot be reached; send the same request again"),
+    (504, "The answer took too long, and the outcome is unknown; send the same request again"),
 ];
 
 /// The examples of all problems, by kind.
@@ -66,6 +70,9 @@ impl Problems {
             Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-ndjson", title, detail),
             invalid("invalid-header", "the header if-match is for a single command; in a batch each line says its own"),
             Problem::too_many_batches(),
+            Problem::encoded(),
+            Problem::too_many_requests(Duration::from_secs(1)),
+            Problem::overloaded(),
             Refusal::NoToken.into(),
             Refusal::Invalid(Fault::Expired).into(),
             Refusal::SeveralTokens.into(),
@@ -124,7 +131,8 @@ impl Problems {
             invalid("invalid-command", "quantity: a quantity is a whole number from 1 to 1000000000, not 0"),
             invalid("body-cut-off", "the body could not be read to its end: connection reset"),
             Problem::too_large(BODY_LIMIT),
-            Problem::too_slow(crate::http::routes::BODY_TIMEOUT),
+            Problem::too_slow(Duration::from_secs(30)),
+            Problem::encoded(),
             Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", title, detail),
         ] {
             self.add(operation, problem);
@@ -134,7 +142,15 @@ impl Problems {
 
     /// What is answered to whatever names an aggregate.
     fn of_all(&mut self, operation: &mut Value) {
-        for problem in [invalid("invalid-id", "\"$A\" is no SKU"), Problem::log_unavailable(), Problem::fault()] {
+        for problem in [
+            invalid("invalid-id", "\"$A\" is no SKU"),
+            Problem::log_unavailable(),
+            Problem::fault(),
+            // What any request may be told: docs/limits.md.
+            Problem::too_many_requests(Duration::from_secs(1)),
+            Problem::overloaded(),
+            Problem::timed_out(Duration::from_secs(60)),
+        ] {
             self.add(operation, problem);
         }
     }
@@ -154,7 +170,7 @@ impl Problems {
             });
             match status {
                 401 => answer["headers"]["WWW-Authenticate"] = super::header("WWW-Authenticate"),
-                503 => answer["headers"]["Retry-After"] = super::header("Retry-After"),
+                429 | 503 => answer["headers"]["Retry-After"] = super::header("Retry-After"),
                 _ => {}
             }
         }
