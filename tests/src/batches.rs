@@ -25,7 +25,7 @@ async fn batch(server: &Server, lines: String) -> String {
     let request = server.client.post(format!("{}/v1/commands", server.url));
     let response = request.header(CONTENT_TYPE, "application/x-ndjson").body(lines).send().await.unwrap();
     assert_eq!(
-        (response.status().as_u16(), &response.headers()["content-type"].to_str().unwrap()[..]),
+        (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap()),
         (200, "application/x-ndjson")
     );
     response.text().await.unwrap()
@@ -429,7 +429,7 @@ async fn there_are_only_so_many_batches_at_a_time() {
         request.header(CONTENT_TYPE, "application/x-ndjson").body(receive("A", 1).to_string()).send().await.unwrap()
     };
     let refused = send().await;
-    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"].to_str().unwrap()[..]), (503, "1"));
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (503, "1"));
     assert_eq!(database.log_length().await, 0);
     // A place is free as soon as somebody leaves.
     open.pop();
