@@ -21,7 +21,6 @@ use crate::scalars::{Sku, Uuid};
     ty = "ID",
     desc = "What tells it from everything else. It is opaque: the field node takes it, and nothing else."
 ))]
-#[expect(clippy::large_enum_variant, reason = "it lives for as long as its fields are read")]
 pub(crate) enum Node {
     Order(Order),
     Product(Product),
