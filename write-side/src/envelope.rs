@@ -68,6 +68,8 @@ pub enum Precondition {
     Existing,
     /// Its last event has this revision (`If-Match: "7"`).
     Revision(u64),
+    /// It exists, and does not: what never holds, however much sense each of the two makes.
+    Never,
 }
 
 impl Precondition {
@@ -78,6 +80,7 @@ impl Precondition {
             Self::New => Expected::NoStream,
             Self::Existing => Expected::Exists,
             Self::Revision(revision) => Expected::Exact(revision),
+            Self::Never => return false,
         };
         expected.holds(last)
     }

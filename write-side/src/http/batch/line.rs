@@ -110,7 +110,7 @@ impl<'a> BatchLine<'a> {
             (Some(IfMatch::Revision(revision)), None) => Precondition::Revision(revision),
             (Some(IfMatch::Any(Star::Star)), None) => Precondition::Existing,
             (None, Some(Star::Star)) => Precondition::New,
-            (Some(_), Some(_)) => return Err(invalid("if_match and if_none_match exclude each other")),
+            (Some(_), Some(Star::Star)) => Precondition::Never,
         };
         let body = self.data.map_or(Ok(Value::Object(serde_json::Map::new())), |data| serde_json::from_str(data.get()));
         let body = body.map_err(|error| invalid(&format!("data: {error}")))?;
