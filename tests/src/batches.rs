@@ -194,7 +194,7 @@ async fn a_batch_is_refused_as_a_whole_only_for_what_it_is_as_a_whole() {
     };
     for (name, value, status, kind) in [
         ("content-type", "application/json", 415, "not-ndjson"),
-        ("content-encoding", "gzip", 415, "not-ndjson"),
+        ("content-encoding", "gzip", 415, "unsupported-content-encoding"),
         ("idempotency-key", "k", 400, "invalid-header"),
         ("if-match", "\"1\"", 400, "invalid-header"),
         ("storefold-correlation-id", "seven", 400, "invalid-header"),

@@ -17,6 +17,7 @@ pub mod gateway;
 pub mod http;
 pub mod load;
 mod mailbox;
+mod objects;
 pub mod ordering;
 pub mod process;
 pub mod sandbox;

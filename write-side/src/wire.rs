@@ -6,6 +6,8 @@ use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, EnumAccess, IntoDeserializer, VariantAccess, Visitor};
 use serde_json::Value;
 
+use crate::objects::Objects;
+
 /// Why a body is not the command that it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
@@ -33,7 +35,7 @@ pub(crate) fn read<T: DeserializeOwned>(name: &'static str, body: &[u8]) -> Resu
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let mut track = serde_path_to_error::Track::new();
-    let fields = serde_path_to_error::Deserializer::new(&mut deserializer, &mut track);
+    let fields = serde_path_to_error::Deserializer::new(Objects(&mut deserializer), &mut track);
     let command = T::deserialize(Named { name, fields });
     let problem = match command.and_then(|command| deserializer.end().map(|()| command)) {
         Ok(command) => return Ok(command),

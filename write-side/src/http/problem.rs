@@ -72,7 +72,7 @@ impl Problem {
     /// 415: the body is compressed.
     pub fn encoded() -> Self {
         let detail = "a body is sent as it is; leave Content-Encoding out";
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-encoding", "The body is encoded", detail)
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-content-encoding", "The body is encoded", detail)
     }
 
     /// 429: the caller has sent as many requests as it may.

@@ -17,7 +17,7 @@ await client.POST("/v1/stock/{id}/receive", { ...tea, body: { quantity: 10 } });
 
 const cart = {
   params: { path: { id: order }, header: { "Idempotency-Key": order } },
-  body: { country: "United Kingdom", currency: "GBP", card: "tok_approved", lines: [{ sku: "TEA-001", quantity: 2 }] },
+  body: { country: "United Kingdom", currency: "GBP" as const, card: "tok_approved", lines: [{ sku: "TEA-001", quantity: 2 }] },
 };
 const explained = await client.POST("/v1/order/{id}/place/explain", cart);
 const placed = await client.POST("/v1/order/{id}/place", cart);

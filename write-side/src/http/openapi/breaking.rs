@@ -157,7 +157,8 @@ impl<'a> Compared<'a> {
             let (Some(old), Some(new)) = (old[several].as_array(), new[several].as_array()) else { continue };
             for old in old {
                 let of_same_kind = |new: &&'a Value| tag(self.after, new) == tag(self.before, old);
-                match new.iter().find(of_same_kind) {
+                let the_same = new.iter().find(|new| *new == old);
+                match the_same.or_else(|| new.iter().find(of_same_kind)) {
                     None => self.say(format!("{name}.{} is gone", tag(self.before, old))),
                     Some(new) => self.schema(&format!("{name}.{}", tag(self.before, old)), old, new, way, depth + 1),
                 }

@@ -275,7 +275,7 @@ fn read_history(aggregate: &dyn Aggregate, id: &Value, events: &mut Map<String, 
                 "description": "A page of events, or, with follow, a stream of them",
                 "content": {
                     "application/json": { "schema": body },
-                    "text/event-stream": { "schema": { "description": "Events with id, event and data, which is an event in JSON" } },
+                    "text/event-stream": { "schema": { "type": "string" } },
                 },
             },
         },
