@@ -36,7 +36,7 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     if let Some(trace) = ours.as_deref().or(sent).and_then(telemetry::trace_id) {
         span.record("trace_id", trace);
     }
-    if let Some(Ok(ours)) = ours.map(|ours| HeaderValue::try_from(ours)) {
+    if let Some(Ok(ours)) = ours.map(HeaderValue::try_from) {
         request.headers_mut().insert(TRACEPARENT, ours);
     }
     let response = next.run(request).instrument(span.clone()).await;
