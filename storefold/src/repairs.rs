@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use projections::runtime::{self, Context, ProjectionError, Projector};
 use read_api::{Redriven, RepairError, Repairs};
 use uuid::Uuid;
+use write_side::to_its_end::ToItsEnd;
 
 /// Mends the read models with what their projectors work with.
 pub(crate) struct Mender(pub(crate) Context);
@@ -15,7 +16,7 @@ pub(crate) struct Mender(pub(crate) Context);
 impl Repairs for Mender {
     async fn redrive(&self, read_model: &str, key: Option<&str>) -> Result<Redriven, RepairError> {
         let (model, context, key) = (model(read_model)?, self.0.clone(), key.map(ToOwned::to_owned));
-        to_its_end(async move {
+        ToItsEnd::new(async move {
             let parked = runtime::parked(&context.pool).await.map_err(failed)?;
             let of_model = parked.into_iter().filter(|parked| parked.name == model.name()).map(|parked| parked.key);
             let keys: BTreeSet<String> = of_model.filter(|of| key.as_ref().is_none_or(|key| key == of)).collect();
@@ -35,7 +36,7 @@ impl Repairs for Mender {
 
     async fn skip(&self, read_model: &str, event: Uuid, reason: &str) -> Result<Redriven, RepairError> {
         let (model, context, reason) = (model(read_model)?, self.0.clone(), reason.to_owned());
-        to_its_end(async move {
+        ToItsEnd::new(async move {
             match model.skip(&context, event, &reason).await {
                 Ok(runtime::Redriven { folded, parked }) => Ok(Redriven { folded, parked }),
                 Err(ProjectionError::NotParked { .. }) => Err(RepairError::NotParked),
@@ -44,13 +45,6 @@ impl Repairs for Mender {
         })
         .await
     }
-}
-
-/// Runs what must not be dropped half way, when the client hangs up or the query has taken too long.
-async fn to_its_end(
-    work: impl Future<Output = Result<Redriven, RepairError>> + Send + 'static,
-) -> Result<Redriven, RepairError> {
-    tokio::spawn(work).await.map_err(failed)?
 }
 
 fn model(name: &str) -> Result<Arc<dyn Projector>, RepairError> {

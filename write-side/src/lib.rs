@@ -22,6 +22,7 @@ pub mod ordering;
 pub mod process;
 pub mod sandbox;
 pub mod snapshots;
+pub mod to_its_end;
 mod wire;
 
 pub use endpoint::{Endpoint, Registry, registry};

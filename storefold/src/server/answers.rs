@@ -110,12 +110,6 @@ pub(super) fn too_many(seconds: u64) -> Response<Body> {
     response
 }
 
-/// 500: a fault of this program.
-pub(super) fn at_fault() -> Response<Body> {
-    let detail = "the fault is on this side; its details are in the server's log";
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server is at fault", detail).into_response()
-}
-
 /// Whether an answer is sent for as long as somebody follows it.
 pub(super) fn is_followed(response: &Response<Body>) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);

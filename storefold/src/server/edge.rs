@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, Method, Request, Response, header};
 use axum::{BoxError, Router};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt as _};
-use tracing::Instrument as _;
+use write_side::to_its_end::ToItsEnd;
 
 use super::admission::{Admission, Place};
 use super::answers::{self, Answer};
@@ -145,7 +145,7 @@ impl Edge {
         } else {
             request.map(|body| Body::new(Received::new(body, until, receipt.clone())))
         };
-        // In a task of its own, with its place: a client that hangs up, or that was told that it takes too long, must not
+        // To its end, with its place: a client that hangs up, or that was told that it takes too long, must not
         // cut off what a connection to the database is busy with, nor have others believe that there is room.
         let (edge, kept) = (self.clone(), receipt.clone());
         let work = async move {
@@ -156,16 +156,8 @@ impl Edge {
             }
             (response, place)
         };
-        let work = tokio::spawn(work.in_current_span());
-        let answered = tokio::time::timeout_at(begun + desk.request_timeout, work).await;
-        let (response, place) = match answered {
-            Ok(Ok(answered)) => answered,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "a request's task ended early");
-                (answers::at_fault(), None)
-            }
-            Err(_) => (answers::timed_out(desk.request_timeout), None),
-        };
+        let answered = tokio::time::timeout_at(begun + desk.request_timeout, ToItsEnd::new(work)).await;
+        let (response, place) = answered.unwrap_or_else(|_| (answers::timed_out(desk.request_timeout), None));
         match receipt.fault() {
             None if answers::is_followed(&response) => (response, None),
             None => (response, place),

@@ -12,7 +12,6 @@ use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::permissions::{Operation, Permit, permit};
@@ -21,6 +20,7 @@ use crate::endpoint::{Aggregate, history as read_history};
 use crate::envelope::Envelope;
 use crate::execute::Answer;
 use crate::load::Until;
+use crate::to_its_end::ToItsEnd;
 
 /// How many events a page of history has at most, and where nothing is asked for.
 const PAGE: (usize, usize) = (1_000, 100);
@@ -33,13 +33,8 @@ pub(super) async fn command(
     request: Request,
 ) -> Result<Response, Problem> {
     let (sent, envelope, stream) = received(&api, &caller, (category, id, command), request).await?;
-    let command_id = envelope.command_id;
     // A client that hangs up must not stop what it has begun.
-    let executed = tokio::spawn(async move { sent.execute(&api, &envelope).await }.in_current_span());
-    let answer = executed.await.map_err(|error| {
-        tracing::error!(%error, command.id = %command_id, "a command's task ended early");
-        Problem::cut_off()
-    })??;
+    let answer = ToItsEnd::new(async move { sent.execute(&api, &envelope).await }).await?;
     Ok(answered(&answer, &stream))
 }
 
