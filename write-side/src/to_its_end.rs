@@ -53,8 +53,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_waited_for_is_done_where_it_is() {
-        let here = tokio::task::id();
-        assert_eq!(ToItsEnd::new(async { tokio::task::try_id() }).await, Some(here));
+        let waits = tokio::spawn(async { (tokio::task::id(), ToItsEnd::new(async { tokio::task::id() }).await) });
+        let (here, there) = waits.await.unwrap();
+        assert_eq!(here, there);
     }
 
     #[tokio::test]
