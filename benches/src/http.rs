@@ -94,29 +94,35 @@ pub(crate) async fn post(
     path: &str,
     body: &str,
 ) -> anyhow::Result<usize> {
-    let request = format!(
+    exchange(stream, buffer, &command(address, path, body)).await
+}
+
+/// The request that sends a command.
+pub(crate) fn command(address: &str, path: &str, body: &str) -> String {
+    format!(
         "POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",
         *server::TOKEN,
         body.len()
-    );
-    exchange(stream, buffer, &request).await
+    )
 }
 
 /// Sends a request, and reads the answer. Returns where its body begins in the buffer.
 pub(crate) async fn exchange(stream: &mut TcpStream, buffer: &mut Vec<u8>, request: &str) -> anyhow::Result<usize> {
-    stream.write_all(request.as_bytes()).await?;
-    answer(stream, buffer).await
+    let (status, body) = ask(stream, buffer, request).await?;
+    anyhow::ensure!(status == 200 || status == 201, "the server said {}", String::from_utf8_lossy(buffer));
+    Ok(body)
 }
 
-/// Reads one answer, which must be 200 or 201. Returns where its body begins in the buffer.
-async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<usize> {
+/// Sends a request, and reads the answer. Returns its status, and where its body begins in the buffer.
+pub(crate) async fn ask(stream: &mut TcpStream, buffer: &mut Vec<u8>, request: &str) -> anyhow::Result<(u16, usize)> {
+    stream.write_all(request.as_bytes()).await?;
     buffer.clear();
     loop {
         anyhow::ensure!(stream.read_buf(buffer).await? > 0, "the server hung up");
         let Some(head) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
         let text = std::str::from_utf8(&buffer[..head])?;
-        anyhow::ensure!(text.starts_with("HTTP/1.1 20"), "the server said {text}");
+        let status = text.get(9..12).and_then(|status| status.parse().ok()).context("the answer has no status")?;
         let length = text
             .lines()
             .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse::<usize>().ok());
@@ -124,6 +130,6 @@ async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<
         while buffer.len() < whole {
             anyhow::ensure!(stream.read_buf(buffer).await? > 0, "the server hung up in an answer");
         }
-        return Ok(head + 4);
+        return Ok((status, head + 4));
     }
 }

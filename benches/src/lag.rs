@@ -158,6 +158,7 @@ async fn lag(
     rate: f64,
     seconds: u32,
 ) -> anyhow::Result<(Vec<Duration>, f64)> {
+    server::settle().await?;
     let before = shop.cpu(postgres);
     let waiting = Arc::new(Mutex::new(Vec::<(u64, Instant)>::new()));
     let acknowledged = {
@@ -204,6 +205,7 @@ pub(crate) async fn commits(
     rate: f64,
     seconds: u32,
 ) -> anyhow::Result<(Vec<Duration>, f64)> {
+    server::settle().await?;
     let before = postgres.cpu() + cpu::of_this();
     let took = Arc::new(Mutex::new(Vec::new()));
     let commit = {

@@ -38,6 +38,7 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
     for round in 0..options.rounds {
         let (mut times, mut spent) = ([0.0; 2], [0.0; 2]);
         for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+            server::settle().await?;
             let before = all();
             times[side] = p99([&ours, &theirs][side].times(rate, options.seconds).await?);
             spent[side] = (all() - before) / wanted;

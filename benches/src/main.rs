@@ -13,6 +13,7 @@ mod http;
 mod lag;
 mod latency;
 mod long;
+mod overload;
 mod pages;
 mod postgraphile;
 mod rebuild;
@@ -34,12 +35,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 struct Options {
     /// What to measure, by name [default: everything].
-    #[arg(value_name = "NAME", value_parser = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S12", "C1", "G1", "L1"])]
+    #[arg(value_name = "NAME", value_parser = ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S12", "C1", "G1", "L1", "O1"])]
     names: Vec<String>,
     /// How often each side is measured.
     #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// How long each side of S1 to S5, S7, S8, S12 and G1 runs in a round, and the baseline and the calm part of C1, in seconds.
+    /// How long each side of S1 to S5, S7, S8, S12, G1 and O1 runs in a round, and the baseline and the calm part of C1, in seconds.
     #[arg(long, default_value = "4", value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
     /// How many events the log of S6 has.
@@ -101,6 +102,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted("L1") {
         report.add(long::measure(&postgres, &options).await?)?;
+    }
+    if wanted("O1") {
+        report.add(overload::measure(&postgres, &options).await?)?;
     }
     postgres.stop().await?;
     report.print()

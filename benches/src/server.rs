@@ -110,6 +110,14 @@ impl Postgres {
     }
 }
 
+/// Waits until what was written before is on the disk: the kernel would write it while somebody else's times are taken, and who of
+/// the two meets that is chance.
+pub(crate) async fn settle() -> anyhow::Result<()> {
+    let status = Command::new("sync").status().await?;
+    anyhow::ensure!(status.success(), "sync ended with {status}");
+    Ok(())
+}
+
 /// Asks a process to stop, and waits until it has.
 pub(crate) async fn stop(child: &mut Child) -> anyhow::Result<()> {
     let pid = child.id().context("the process has ended already")?;

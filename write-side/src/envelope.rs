@@ -52,8 +52,9 @@ impl Envelope {
     /// them.
     pub(crate) fn event_id(&self, index: usize, event: &Encoded) -> Uuid {
         let Encoded { event_type, schema, data } = event;
-        let name = format!("{}/{index}/{event_type}/{schema}/", self.fingerprint);
-        Uuid::new_v5(&self.command_id, &[name.as_bytes(), data].concat())
+        let mut name = format!("{}/{index}/{event_type}/{schema}/", self.fingerprint).into_bytes();
+        name.extend_from_slice(data);
+        Uuid::new_v5(&self.command_id, &name)
     }
 }
 
@@ -100,7 +101,8 @@ pub fn fingerprint(command: &str, body: &Value) -> String {
     hash.update(command);
     hash.update([0]);
     hash.update(body.to_string());
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    let half = hash.finalize().into_iter().take(16).fold(0, |half, byte| half << 8 | u128::from(byte));
+    format!("{half:032x}")
 }
 
 #[cfg(test)]

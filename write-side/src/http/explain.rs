@@ -1,5 +1,7 @@
 //! A command tried out: what it would be answered now, and the events behind it.
 
+use std::sync::Arc;
+
 use access::Caller;
 use axum::Json;
 use axum::extract::{Path, Request, State};
@@ -52,7 +54,7 @@ enum Outcome {
 
 /// `POST /v1/{category}/{id}/{command}/explain`
 pub(super) async fn explain(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path(place): Path<(String, String, String)>,
     caller: Caller,
     request: Request,

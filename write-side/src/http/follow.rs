@@ -126,7 +126,12 @@ impl Drop for Follower {
 }
 
 /// Answers with what has happened to an aggregate from a revision on, and with what happens to it.
-pub(super) async fn respond(api: &Api, caller: &Caller, stream: StreamName, from: u64) -> Result<Response, Problem> {
+pub(super) async fn respond(
+    api: &Arc<Api>,
+    caller: &Caller,
+    stream: StreamName,
+    from: u64,
+) -> Result<Response, Problem> {
     let place = api.following.clone().try_acquire_owned().map_err(|_| Problem::too_many_followers())?;
     let store = api.executor.shared_store();
     let follower = api.followers.follow(&store, stream).await.map_err(LoadError::from)?;

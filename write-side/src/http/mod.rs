@@ -26,8 +26,7 @@ pub use problem::Problem;
 /// The largest body of a command, in bytes, where nothing else is configured.
 pub const BODY_LIMIT: usize = 1024 * 1024;
 
-/// What the handlers work with.
-#[derive(Clone)]
+/// What the handlers work with. Shared, for each request takes it along.
 pub(crate) struct Api {
     executor: Executor,
     registry: Registry,
@@ -80,5 +79,5 @@ fn routes(api: Api) -> Router {
         .fallback(routes::no_route)
         .method_not_allowed_fallback(routes::no_method)
         .layer(DefaultBodyLimit::disable())
-        .with_state(api)
+        .with_state(Arc::new(api))
 }

@@ -1,5 +1,7 @@
 //! The handlers.
 
+use std::sync::Arc;
+
 use access::Caller;
 use axum::Json;
 use axum::body::Body;
@@ -27,7 +29,7 @@ const PAGE: (usize, usize) = (1_000, 100);
 
 /// `POST /v1/{category}/{id}/{command}`
 pub(super) async fn command(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((category, id, command)): Path<(String, String, String)>,
     caller: Caller,
     request: Request,
@@ -125,7 +127,7 @@ pub(super) struct At {
 
 /// `GET /v1/{category}/{id}`
 pub(super) async fn state(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((category, id)): Path<(String, String)>,
     query: Result<Query<At>, axum::extract::rejection::QueryRejection>,
     caller: Caller,
@@ -203,7 +205,7 @@ pub(super) struct EventView<'a> {
 
 /// `GET /v1/{category}/{id}/events`
 pub(super) async fn history(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((category, id)): Path<(String, String)>,
     query: Result<Query<Pages>, axum::extract::rejection::QueryRejection>,
     caller: Caller,
@@ -266,7 +268,7 @@ pub(super) fn view(event: &RecordedEvent) -> Result<EventView<'_>, serde_json::E
 }
 
 /// `GET /openapi.json`
-pub(super) async fn openapi(State(api): State<Api>) -> Json<Value> {
+pub(super) async fn openapi(State(api): State<Arc<Api>>) -> Json<Value> {
     Json(openapi::document(&api.registry))
 }
 

@@ -63,7 +63,11 @@ enum Outcome<'a> {
 }
 
 /// `POST /v1/commands`
-pub(super) async fn commands(State(api): State<Api>, caller: Caller, request: Request) -> Result<Response, Problem> {
+pub(super) async fn commands(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let shared = headers::shared(&parts.headers)?;
     lines_of_json(&parts.headers)?;
@@ -116,7 +120,7 @@ type Done = (u64, usize, Result<Answer, Problem>);
 
 struct Batch {
     lines: Lines,
-    api: Api,
+    api: Arc<Api>,
     caller: Arc<Caller>,
     shared: headers::Shared,
     lanes: Lanes,
