@@ -141,8 +141,8 @@ pub(crate) trait Listed: sql::Row + Written {
     /// The read models that it is read from.
     const MODELS: &'static [ReadModel];
 
-    /// The columns to read when only these fields of the rows are selected.
-    fn columns(_fields: &[&str]) -> &'static str {
+    /// The columns to read when only these fields of the rows are selected, and the rows are in this order.
+    fn columns(_fields: &[&str], _sort: &Sort) -> &'static str {
         Self::TABLE.columns
     }
 
@@ -208,7 +208,8 @@ pub(crate) async fn list<Node: Listed>(
     let scope = scope(ctx, &sort, &rows)?;
     let window = page.window(&scope)?;
     let pool = reads.of(Node::MODELS).await?;
-    let mut slice = Slice::cut(sql::page(pool, &rows, Node::columns(&fields(ctx)), &sort, &window).await?, &window);
+    let mut slice =
+        Slice::cut(sql::page(pool, &rows, Node::columns(&fields(ctx), &sort), &sort, &window).await?, &window);
     Node::make_siblings(slice.rows.iter_mut().collect());
     let total = Total::new(move || {
         let (reads, rows) = (reads.clone(), rows.clone());

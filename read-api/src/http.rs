@@ -11,6 +11,7 @@ mod problem;
 mod request;
 mod socket;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,15 +28,15 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use sqlx::PgPool;
+use futures::FutureExt as _;
 use tokio::sync::{Semaphore, watch};
-use tracing::Instrument;
 
 use self::etag::Known;
 use self::media::Media;
 use self::problem::Problem;
 use self::request::{Parameters, Request, check_content, demand};
 use crate::SubscriptionLimits;
+use crate::database::Database;
 use crate::documents::{Document, Documents, Hash};
 use crate::error::{Code, TIMED_OUT, Trouble, has_code, request_error, with_code};
 use crate::flights::Flights;
@@ -196,8 +197,8 @@ const REST: Duration = Duration::from_secs(5);
 const ATTEMPTS: usize = 2;
 
 impl Replica {
-    pub(crate) fn new(pool: PgPool) -> Self {
-        Self { source: Source::new(pool), rests: Mutex::default() }
+    pub(crate) fn new(database: Database) -> Self {
+        Self { source: Source::new(database), rests: Mutex::default() }
     }
 
     fn rests(&self) -> bool {
@@ -300,7 +301,7 @@ impl Endpoint {
 
     fn reads_from(&self, source: &Source, prepared: &Prepared) -> Arc<Reads> {
         let view = View::of(prepared.caller.as_ref());
-        Arc::new(Reads::new(source.clone(), self.primary.pool.clone(), self.wake.clone(), prepared.demand, view))
+        Arc::new(Reads::new(source.clone(), self.primary.database.clone(), self.wake.clone(), prepared.demand, view))
     }
 
     /// Executes what has one answer: from the replica, if there is one that answers.
@@ -334,9 +335,9 @@ impl Endpoint {
         }
         let schema = if prepared.fits { self.trusting.clone() } else { self.schema.clone() };
         let start = Instant::now();
-        // In a task of its own, for a client that hangs up must not drop a statement that a connection is busy with.
-        let execution = async move { tokio::time::timeout(time_limit, schema.execute(request)).await };
-        match tokio::spawn(execution.in_current_span()).await {
+        // Not in a task of its own, which would mostly be another thread's: whoever serves this does every request to its end.
+        let execution = tokio::time::timeout(time_limit, schema.execute(request));
+        match AssertUnwindSafe(execution).catch_unwind().await {
             Ok(Ok(answer)) => match refusal(answer) {
                 Ok(errors) => Outcome::Refused(errors),
                 Err(answer) => {
@@ -345,8 +346,9 @@ impl Endpoint {
                 }
             },
             Ok(Err(_)) => Outcome::Refused(vec![request_error(Code::Timeout, TIMED_OUT)]),
-            Err(panic) => {
-                tracing::error!(error = %panic, "a query panicked");
+            // The panic itself stands in the log already.
+            Err(_) => {
+                tracing::error!("a query panicked");
                 let message = "The server could not answer this. The reason is in its log.";
                 Outcome::Refused(vec![request_error(Code::Internal, message)])
             }

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_graphql::{Name, Value};
-use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::database::Database;
 use crate::error::{Code, Failure};
 use crate::permissions::View;
 use crate::position::Position;
@@ -62,7 +62,7 @@ pub(crate) struct Demand {
 pub(crate) struct Reads {
     source: Source,
     /// The primary.
-    control: PgPool,
+    control: Database,
     view: View,
     demand: Demand,
     deadline: Instant,
@@ -87,7 +87,7 @@ struct Looks {
 /// since they are committed together.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
-    pub(crate) pool: PgPool,
+    pub(crate) database: Database,
     looks: Arc<Looks>,
 }
 
@@ -97,8 +97,8 @@ const BUSY: usize = 8;
 const APART: Duration = Duration::from_millis(1);
 
 impl Source {
-    pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool, looks: Arc::default() }
+    pub(crate) fn new(database: Database) -> Self {
+        Self { database, looks: Arc::default() }
     }
 
     /// How far the read models have come, from a look that begins after this is called.
@@ -113,7 +113,7 @@ impl Source {
         let look = |_| async {
             *lock(&self.looks.last) = Some(Instant::now());
             let sql = "select name, commit_position, prepare_position from control.generations where state = 'live'";
-            let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
+            let rows: Vec<(String, Option<i64>, Option<i64>)> = self.database.all(sqlx::query_as(sql)).await?;
             Ok(rows.into_iter().map(|(name, commit, prepare)| (name, position(commit, prepare))).collect())
         };
         self.looks.together.get("", [()], look).await
@@ -130,7 +130,7 @@ struct Progress {
 impl Reads {
     pub(crate) fn new(
         source: Source,
-        control: PgPool,
+        control: Database,
         wake: Option<watch::Receiver<()>>,
         demand: Demand,
         view: View,
@@ -149,7 +149,7 @@ impl Reads {
     /// The database, as soon as `models` are as fresh as the caller demands.
     ///
     /// The checkpoints are read before any data, so what they say is a lower bound of what the data holds.
-    pub(crate) async fn of(&self, models: &[ReadModel]) -> Result<&PgPool, Failure> {
+    pub(crate) async fn of(&self, models: &[ReadModel]) -> Result<&Database, Failure> {
         // Whose a checkout is stands with its order.
         let models = match (models, self.view) {
             ([ReadModel::Checkouts], View::Of(_)) => &[ReadModel::Checkouts, ReadModel::Orders],
@@ -181,7 +181,7 @@ impl Reads {
         for &model in models {
             touched.entry(model).or_insert_with(|| progress.of(model));
         }
-        Ok(&self.source.pool)
+        Ok(&self.source.database)
     }
 
     /// Forgets what was read, for the next message of a subscription, and takes `seen` for how far the read models have
@@ -197,7 +197,7 @@ impl Reads {
     }
 
     /// The database's record of the read models themselves, which is as fresh as it gets.
-    pub(crate) fn control(&self) -> &PgPool {
+    pub(crate) fn control(&self) -> &Database {
         &self.control
     }
 

@@ -3,9 +3,10 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::{Column as _, Decode, FromRow, Postgres, QueryBuilder, Row as _, Type};
 
+use crate::database::Database;
 use crate::error::Failure;
 
 /// The rows that a list is made of.
@@ -147,17 +148,17 @@ pub(crate) struct Window {
 }
 
 /// All rows that fulfil the conditions, in no order.
-pub(crate) async fn select<R: Row>(pool: &PgPool, rows: &Visible) -> sqlx::Result<Vec<R>> {
+pub(crate) async fn select<R: Row>(pool: &Database, rows: &Visible) -> sqlx::Result<Vec<R>> {
     let Visible { table, conditions } = rows;
     let mut sql = QueryBuilder::new("select ");
     sql.push(table.columns).push(" from ").push(table.name);
     push_conditions(&mut sql, conditions);
-    sql.build_query_as().fetch_all(pool).await
+    pool.all(sql.build_query_as()).await
 }
 
 /// One page of these columns, in the order of the sort.
 pub(crate) async fn page<R: Row>(
-    pool: &PgPool,
+    pool: &Database,
     rows: &Visible,
     columns: &'static str,
     sort: &Sort,
@@ -176,13 +177,13 @@ pub(crate) async fn page<R: Row>(
     push_order(&mut sql, table, sort, window.backward);
     // In the text: of a bound limit Postgres cannot know whether the plan for it is any good, and plans anew each time.
     sql.push(" limit ").push(window.rows);
-    Ok(in_order(sql.build_query_as().fetch_all(pool).await?, window))
+    Ok(in_order(pool.all(sql.build_query_as()).await?, window))
 }
 
 /// The first page of each of several owners: the rows of one owner are those whose column `owner` has its id. A row
 /// must carry its owner, for the pages come mixed; within an owner they are in the order of the sort.
 pub(crate) async fn page_of_each<R: Row>(
-    pool: &PgPool,
+    pool: &Database,
     rows: &Visible,
     sort: &Sort,
     owner: &'static str,
@@ -199,24 +200,25 @@ pub(crate) async fn page_of_each<R: Row>(
     push_order(&mut sql, table, sort, window.backward);
     sql.push(" limit ").push(window.rows).push(") as page");
     push_order(&mut sql, table, sort, window.backward);
-    Ok(in_order(sql.build_query_as().fetch_all(pool).await?, window))
+    Ok(in_order(pool.all(sql.build_query_as()).await?, window))
 }
 
 /// Rows that are not in the table, but are given as JSON with its columns.
-pub(crate) async fn of_json<R: Row>(pool: &PgPool, table: &Table, rows: &serde_json::Value) -> sqlx::Result<Vec<R>> {
+pub(crate) async fn of_json<R: Row>(pool: &Database, table: &Table, rows: &serde_json::Value) -> sqlx::Result<Vec<R>> {
     let mut sql = QueryBuilder::new("select ");
     sql.push(table.columns).push(" from jsonb_populate_recordset(null::").push(table.name).push(", ");
     sql.push_bind(rows.clone()).push(")");
-    sql.build_query_as().fetch_all(pool).await
+    pool.all(sql.build_query_as()).await
 }
 
 /// How many rows fulfil the conditions.
-pub(crate) async fn count(pool: &PgPool, rows: &Visible) -> sqlx::Result<i64> {
+pub(crate) async fn count(pool: &Database, rows: &Visible) -> sqlx::Result<i64> {
     let Visible { table, conditions } = rows;
     let mut sql = QueryBuilder::new("select count(*) from ");
     sql.push(table.name);
     push_conditions(&mut sql, conditions);
-    sql.build_query_scalar().fetch_one(pool).await
+    let (count,) = pool.one(sql.build_query_as()).await?;
+    Ok(count)
 }
 
 /// Sales that are summed up by one key or two.
@@ -237,7 +239,7 @@ pub(crate) struct Sums<'a> {
 
 /// The sums, in the order of their keys, after one of them and at most so many: both keys, orders, units and revenue.
 pub(crate) async fn sums<R: Row>(
-    pool: &PgPool,
+    pool: &Database,
     sums: &Sums<'_>,
     after: Option<&Key>,
     most: i64,
@@ -262,7 +264,7 @@ pub(crate) async fn sums<R: Row>(
         sql.push(")");
     }
     sql.push(" order by ").push(keys).push(" limit ").push_bind(most);
-    sql.build_query_as().fetch_all(pool).await
+    pool.all(sql.build_query_as()).await
 }
 
 /// A row that can be read from any thread.
@@ -278,6 +280,11 @@ pub(crate) struct InOrder<'r> {
 impl<'r> InOrder<'r> {
     pub(crate) fn of(row: &'r PgRow) -> Self {
         Self { row, at: 0 }
+    }
+
+    /// Whether the next column has this name.
+    pub(crate) fn comes(&self, name: &str) -> bool {
+        self.row.columns().get(self.at).is_some_and(|column| column.name() == name)
     }
 
     /// The next column, which has this name.
