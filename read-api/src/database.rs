@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgPool};
+use sqlx::postgres::{PgArguments, PgPool, PgRow};
 use sqlx::query::QueryAs;
-use sqlx::{Either, Executor as _, Postgres};
+use sqlx::{Either, Execute, Executor as _, Postgres};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
@@ -63,18 +63,33 @@ impl Database {
         &self,
         query: QueryAs<'q, Postgres, R, PgArguments>,
     ) -> sqlx::Result<Vec<R>> {
+        let mut rows = Vec::new();
+        let take = |row: &PgRow| {
+            rows.push(R::from_row(row)?);
+            Ok(())
+        };
+        self.each(query, take).await?;
+        Ok(rows)
+    }
+
+    /// Has each row of the answer taken.
+    pub(crate) async fn each<'q>(
+        &self,
+        query: impl Execute<'q, Postgres> + 'q,
+        mut take: impl FnMut(&PgRow) -> sqlx::Result<()> + Send,
+    ) -> sqlx::Result<()> {
         // When anything goes wrong from here on, or nobody waits any more, the connection goes back to the pool, which sees
         // to what was under way.
         let mut lent = self.lend().await?;
-        let (mut rows, mut answer) = (Vec::new(), lent.connection.connection.fetch_many(query));
+        let mut answer = lent.connection.connection.fetch_many(query);
         while let Some(part) = answer.try_next().await? {
             if let Either::Right(row) = part {
-                rows.push(R::from_row(&row)?);
+                take(&row)?;
             }
         }
         drop(answer);
         lent.keep();
-        Ok(rows)
+        Ok(())
     }
 
     /// The first row of the answer.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::database::Database;
 use crate::error::{Code, Failure};
 use crate::permissions::View;
-use crate::position::Position;
+use crate::position::{NotAPosition, Position};
 use crate::shared::Shared;
 
 /// The read models that queries touch, by the name under which `control.generations` keeps their checkpoint.
@@ -159,6 +159,10 @@ impl Reads {
         if models.is_empty() {
             return Ok(&self.control);
         }
+        // What was read is as old as that, and what is read from now on is no older.
+        if self.demand.after.is_none() && models.iter().all(|model| lock(&self.touched).contains_key(model)) {
+            return Ok(&self.source.database);
+        }
         // Fields that wait at the same time queue up here and share what one of them sees. The deadline is the same for all.
         let mut progress = self.progress.lock().await;
         if progress.seen.is_none() {
@@ -182,6 +186,23 @@ impl Reads {
             touched.entry(model).or_insert_with(|| progress.of(model));
         }
         Ok(&self.source.database)
+    }
+
+    /// The database, for a statement that reads rows of this read model together with how far it had come, which
+    /// [`Reads::came`] is told then. `None` where that is to be known before, or is known already: [`Reads::of`] has it.
+    pub(crate) async fn at_once(&self, models: &[ReadModel]) -> Option<(&Database, ReadModel)> {
+        let [model] = *models else { return None };
+        let needs_others = model == ReadModel::Checkouts && matches!(self.view, View::Of(_));
+        let waits = self.demand.after.is_some();
+        let unknown = !needs_others && !waits && self.progress.lock().await.seen.is_none();
+        unknown.then_some((&self.source.database, model))
+    }
+
+    /// Notes how far a read model had come when rows of it were read.
+    pub(crate) fn came(&self, model: ReadModel, position: Option<Position>) {
+        // Another statement may have been told of it before, and have seen more.
+        let mut touched = lock(&self.touched);
+        touched.entry(model).and_modify(|before| *before = position.min(*before)).or_insert(position);
     }
 
     /// Forgets what was read, for the next message of a subscription, and takes `seen` for how far the read models have
@@ -252,6 +273,13 @@ impl Progress {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A checkpoint that a statement has made a text of its two columns.
+pub(crate) fn stored(text: &str) -> Result<Position, NotAPosition> {
+    let (commit, prepare) = text.split_once('/').ok_or(NotAPosition)?;
+    let number = |text: &str| text.parse().map(i64::cast_unsigned).map_err(|_| NotAPosition);
+    Ok(Position { commit: number(commit)?, prepare: number(prepare)? })
 }
 
 /// A checkpoint as its two columns hold it.

@@ -8,6 +8,8 @@ use sqlx::{Column as _, Decode, FromRow, Postgres, QueryBuilder, Row as _, Type}
 
 use crate::database::Database;
 use crate::error::Failure;
+use crate::own_writes;
+use crate::position::Position;
 
 /// The rows that a list is made of.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +95,11 @@ enum Condition {
 const MOST_CONDITIONS: usize = 100;
 
 impl Conditions {
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Adds a condition in which a `?` stands for the value; without a value there is no condition.
     pub(crate) fn and(mut self, sql: &'static str, value: Option<Bind>) -> Self {
         self.0.extend(value.map(|value| Condition::Is(sql, value)));
@@ -164,20 +171,57 @@ pub(crate) async fn page<R: Row>(
     sort: &Sort,
     window: &Window,
 ) -> sqlx::Result<Vec<R>> {
-    let Visible { table, conditions } = rows;
     let mut sql = QueryBuilder::new("select ");
-    sql.push(columns).push(" from ").push(table.name);
-    push_conditions(&mut sql, conditions);
+    sql.push(columns);
+    push_page(&mut sql, rows, sort, window);
+    Ok(in_order(pool.all(sql.build_query_as()).await?, window))
+}
+
+/// The same, and how far the read model had come of which they are: by the same statement, and so as of the same moment.
+/// `None` when there are no rows, for then nobody says it.
+pub(crate) async fn page_and_position<R: Row>(
+    pool: &Database,
+    rows: &Visible,
+    columns: &'static str,
+    read_model: &'static str,
+    sort: &Sort,
+    window: &Window,
+) -> sqlx::Result<Option<(Vec<R>, Option<Position>)>> {
+    let mut sql = QueryBuilder::new("select ");
+    sql.push(columns);
+    // Postgres reads it once for all rows.
+    sql.push(", (select commit_position || '/' || prepare_position from control.generations where state = 'live' and name = '");
+    sql.push(read_model).push("')");
+    push_page(&mut sql, rows, sort, window);
+    let (mut found, mut position) = (Vec::new(), None);
+    let take = |row: &PgRow| {
+        if found.is_empty() {
+            position = row.try_get(row.len() - 1)?;
+        }
+        found.push(R::from_row(row)?);
+        Ok(())
+    };
+    pool.each(sql.build(), take).await?;
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let position = position.map(|text: String| own_writes::stored(&text)).transpose();
+    Ok(Some((in_order(found, window), position.map_err(|error| sqlx::Error::Decode(error.into()))?)))
+}
+
+fn push_page(sql: &mut QueryBuilder<Postgres>, rows: &Visible, sort: &Sort, window: &Window) {
+    let Visible { table, conditions } = rows;
+    sql.push(" from ").push(table.name);
+    push_conditions(sql, conditions);
     for (key, greater) in [(&window.after, !sort.descending), (&window.before, sort.descending)] {
         if let Some(key) = key {
             sql.push(" and ");
-            push_beyond(&mut sql, table, sort, key, greater);
+            push_beyond(sql, table, sort, key, greater);
         }
     }
-    push_order(&mut sql, table, sort, window.backward);
+    push_order(sql, table, sort, window.backward);
     // In the text: of a bound limit Postgres cannot know whether the plan for it is any good, and plans anew each time.
     sql.push(" limit ").push(window.rows);
-    Ok(in_order(pool.all(sql.build_query_as()).await?, window))
 }
 
 /// The first page of each of several owners: the rows of one owner are those whose column `owner` has its id. A row

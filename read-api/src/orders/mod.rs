@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Object, SimpleObject};
-use sqlx::postgres::PgRow;
 use sqlx::FromRow;
+use sqlx::postgres::PgRow;
 
 use crate::batch::{Batch, grouped};
 use crate::checkouts::{self, Checkout};
