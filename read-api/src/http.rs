@@ -475,3 +475,90 @@ fn write(status: StatusCode, body: Bytes, as_of: Option<&String>, media: Media, 
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use async_graphql::extensions::{Extension as Hook, ExtensionContext, ExtensionFactory, NextValidation};
+    use async_graphql::{ValidationMode, ValidationResult};
+    use async_trait::async_trait;
+    use sqlx::postgres::PgPoolOptions;
+
+    use super::request::NO_DEMAND;
+    use super::*;
+    use crate::query;
+
+    /// Counts how often a schema validates a document.
+    #[derive(Clone, Default)]
+    struct Counting(Arc<AtomicUsize>);
+
+    impl ExtensionFactory for Counting {
+        fn create(&self) -> Arc<dyn Hook> {
+            Arc::new(self.clone())
+        }
+    }
+
+    #[async_trait]
+    impl Hook for Counting {
+        async fn validation(
+            &self,
+            ctx: &ExtensionContext<'_>,
+            next: NextValidation<'_>,
+        ) -> Result<ValidationResult, Vec<ServerError>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            next.run(ctx).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_document_is_parsed_once_and_held_against_the_schema_once() {
+        let (strictly, trustingly) = (Counting::default(), Counting::default());
+        let schema =
+            |mode, counting: &Counting| query::schema().validation_mode(mode).extension(counting.clone()).finish();
+        // Nobody connects to it.
+        let pool = PgPoolOptions::new().connect_lazy("postgres://nowhere.invalid/none").unwrap();
+        let endpoint = Endpoint {
+            schema: schema(ValidationMode::Strict, &strictly),
+            trusting: schema(ValidationMode::Fast, &trustingly),
+            primary: Source::new(Database::new(pool)),
+            replica: None,
+            flights: Flights::default(),
+            wake: None,
+            time_limit: Duration::from_secs(60),
+            documents: Documents::new(None),
+            introspection: true,
+            limits: SubscriptionLimits::default(),
+            connections: Arc::new(Semaphore::new(1)),
+            strangers: Arc::new(Semaphore::new(1)),
+            stop: None,
+        };
+        let mut documents = Vec::new();
+        let mut ask = async |text: &str, variables: serde_json::Value| {
+            let body = serde_json::json!({ "query": text, "variables": variables }).to_string();
+            let request = Request::parse(body.as_bytes()).unwrap();
+            let prepared = endpoint.prepare(request, NO_DEMAND, None).unwrap();
+            documents.push(prepared.document.clone());
+            matches!(*endpoint.tell(prepared).await, Told::Answered(true, ..))
+        };
+        let validated = || (strictly.0.load(Ordering::Relaxed), trustingly.0.load(Ordering::Relaxed));
+        let (good, bad) = ("query($is: Boolean!) { __typename @include(if: $is) }", "{ nothing }");
+        let is = serde_json::json!({ "is": true });
+
+        assert!(ask(good, is.clone()).await);
+        assert_eq!(validated(), (1, 0));
+        for again in 1..=3 {
+            assert!(ask(good, is.clone()).await);
+            assert_eq!(validated(), (1, again), "it is held against the schema again");
+        }
+        // Variables that do not fit have nobody's word, and neither has what was refused before.
+        assert!(!ask(good, serde_json::json!({ "is": "yes" })).await);
+        assert_eq!(validated(), (2, 3));
+        assert!(!ask(bad, serde_json::json!({})).await && !ask(bad, serde_json::json!({})).await);
+        assert_eq!(validated(), (4, 3));
+
+        let (good, bad) = documents.split_at(5);
+        assert!(good.iter().all(|document| Arc::ptr_eq(document, &good[0])), "it was parsed again");
+        assert!(bad.iter().all(|document| Arc::ptr_eq(document, &bad[0])) && !Arc::ptr_eq(&bad[0], &good[0]));
+    }
+}
