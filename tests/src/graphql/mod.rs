@@ -223,7 +223,7 @@ async fn a_field_is_the_same_in_a_list_that_shows_nothing_else() {
         "shipment { status }",
         "customer { id reference }",
         "lines { lineNo sku quantity unitPrice { amount } }",
-        "checkout { status }",
+        "checkout { state }",
         "timeline { what }",
     ];
     for field in fields {
