@@ -61,7 +61,7 @@ pub use crate::breaking::{NotASchema, breaking_changes};
 pub use crate::cursor::CursorKey;
 pub use crate::documents::{NotTrusted, TrustedDocuments};
 pub use crate::parked::{Redriven, RepairError, Repairs};
-pub use crate::position::{AsOf, History, LogError, LogHead, Moment, NotAPosition, Position};
+pub use crate::position::{AsOf, History, LogError, LogHead, Moment, NotAPosition, NotFoldable, Position};
 
 /// What the API needs to run.
 #[derive(Clone)]
