@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
@@ -11,7 +12,7 @@ use crate::error::Failure;
 /// Values that belong to a set of keys and are loaded all at once, at most once.
 #[derive(Debug)]
 pub(crate) struct Batch<K, V> {
-    keys: Vec<K>,
+    keys: Arc<[K]>,
     values: OnceCell<Result<HashMap<K, V>, Failure>>,
 }
 
@@ -20,12 +21,17 @@ impl<K: Eq + Hash + Ord, V> Batch<K, V> {
         let mut keys: Vec<K> = keys.into_iter().collect();
         keys.sort_unstable();
         keys.dedup();
-        Self { keys, values: OnceCell::new() }
+        Self { keys: keys.into(), values: OnceCell::new() }
+    }
+
+    /// Other values, of the same keys.
+    pub(crate) fn of_the_same<W>(&self) -> Batch<K, W> {
+        Batch { keys: self.keys.clone(), values: OnceCell::new() }
     }
 
     /// Values that are there already.
     pub(crate) fn of(values: HashMap<K, V>) -> Self {
-        Self { keys: Vec::new(), values: OnceCell::new_with(Some(Ok(values))) }
+        Self { keys: Arc::default(), values: OnceCell::new_with(Some(Ok(values))) }
     }
 
     /// The value of a key; `None` when `load` found none. A failure to load is every key's failure, and is not tried
@@ -46,7 +52,7 @@ impl<K: Eq + Hash + Ord, V> Batch<K, V> {
 
 impl<K, V> Default for Batch<K, V> {
     fn default() -> Self {
-        Self { keys: Vec::new(), values: OnceCell::new() }
+        Self { keys: Arc::default(), values: OnceCell::new() }
     }
 }
 

@@ -141,8 +141,8 @@ pub(crate) trait Listed: sql::Row + Written {
     /// The read models that it is read from.
     const MODELS: &'static [ReadModel];
 
-    /// The columns to read when only these fields of the rows are selected.
-    fn columns(_fields: &[&str]) -> &'static str {
+    /// The columns to read when only these fields of the rows are selected, and the rows are in this order.
+    fn columns(_fields: &[&str], _sort: &Sort) -> &'static str {
         Self::TABLE.columns
     }
 
@@ -207,14 +207,36 @@ pub(crate) async fn list<Node: Listed>(
     let rows = reads.view().rows(Node::TABLE, conditions);
     let scope = scope(ctx, &sort, &rows)?;
     let window = page.window(&scope)?;
-    let pool = reads.of(Node::MODELS).await?;
-    let mut slice = Slice::cut(sql::page(pool, &rows, Node::columns(&fields(ctx)), &sort, &window).await?, &window);
+    let columns = Node::columns(&fields(ctx), &sort);
+    let found = page_of(&reads, &rows, columns, &sort, &window).await?;
+    let mut slice = Slice::cut(found, &window);
     Node::make_siblings(slice.rows.iter_mut().collect());
     let total = Total::new(move || {
         let (reads, rows) = (reads.clone(), rows.clone());
         Box::pin(async move { Ok(sql::count(reads.of(Node::MODELS).await?, &rows).await?) })
     });
     Ok(slice.connection(sort, &window, scope, total))
+}
+
+/// The rows of a page, and one more if there is any.
+async fn page_of<Node: Listed>(
+    reads: &Reads,
+    rows: &Visible,
+    columns: &'static str,
+    sort: &Sort,
+    window: &Window,
+) -> Result<Vec<Node>, Failure> {
+    // A page without rows does not say how far they had come, and is asked for again. Where nothing is filtered, that costs
+    // little, and is rare.
+    if rows.conditions.is_empty()
+        && let Some((database, model)) = reads.at_once(Node::MODELS).await
+        && let Some((found, position)) =
+            sql::page_and_position(database, rows, columns, model.name(), sort, window).await?
+    {
+        reads.came(model, position);
+        return Ok(found);
+    }
+    Ok(sql::page(reads.of(Node::MODELS).await?, rows, columns, sort, window).await?)
 }
 
 /// The fields of the rows that a list selects. There may be some among them that are another type's.

@@ -67,7 +67,7 @@ impl CustomersQuery {
                    where currency = $1 and orders > 0 \
                    order by revenue_minor desc, reference nulls last, customer_id limit $2";
         let query = sqlx::query_as(sql).bind(&currency).bind(first);
-        let rows: Vec<(Uuid, Long, i64)> = query.fetch_all(pool).await?;
+        let rows: Vec<(Uuid, Long, i64)> = pool.all(query).await?;
         let customers = Arc::new(Batch::new(rows.iter().map(|(id, _, _)| *id)));
         let top = |(customer_id, orders, revenue)| TopCustomer {
             customer_id,
@@ -354,7 +354,7 @@ async fn load_spend(ctx: &Context<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, Vec
     let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Customers]).await?;
     let sql = "select customer_id, currency, orders, revenue_minor from read.customer_spend \
                where customer_id = any($1) and orders > 0 order by customer_id, currency";
-    let rows: Vec<(Uuid, Currency, Long, i64)> = sqlx::query_as(sql).bind(ids).fetch_all(pool).await?;
+    let rows: Vec<(Uuid, Currency, Long, i64)> = pool.all(sqlx::query_as(sql).bind(ids)).await?;
     Ok(grouped(rows.into_iter().map(|(customer, currency, orders, revenue)| {
         let revenue = Money::new(revenue, &currency);
         (customer, CustomerSpend { currency, orders, revenue })
@@ -381,6 +381,6 @@ async fn load_orders(
 async fn load_order_counts(reads: &Reads, ids: &[Uuid]) -> Result<HashMap<Uuid, i64>, Failure> {
     let pool = reads.of(&[ReadModel::Orders]).await?;
     let sql = "select customer_id, count(*) from read.orders where customer_id = any($1) group by customer_id";
-    let rows: Vec<(Uuid, i64)> = sqlx::query_as(sql).bind(ids).fetch_all(pool).await?;
+    let rows: Vec<(Uuid, i64)> = pool.all(sqlx::query_as(sql).bind(ids)).await?;
     Ok(rows.into_iter().collect())
 }

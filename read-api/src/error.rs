@@ -45,6 +45,8 @@ pub(crate) enum Code {
     SlowConsumer,
     /// Nobody tells how things were.
     NoHistory,
+    /// How something was cannot be told: what happened to it cannot be folded.
+    NotFoldable,
     /// It is not known who calls.
     Unauthenticated,
     /// The caller may not do this.
@@ -82,6 +84,7 @@ impl Code {
             Self::TooManySubscriptions => "TOO_MANY_SUBSCRIPTIONS",
             Self::SlowConsumer => "SLOW_CONSUMER",
             Self::NoHistory => "HISTORY_NOT_SUPPORTED",
+            Self::NotFoldable => "HISTORY_NOT_FOLDABLE",
             Self::Unauthenticated => "UNAUTHENTICATED",
             Self::Forbidden => "FORBIDDEN",
             Self::NotParked => "NOT_PARKED",
@@ -139,11 +142,21 @@ impl Failure {
 
     /// Logs the whole chain, here and nowhere else, and shows none of it.
     pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
-        let chain = std::iter::successors(Some(error), |error| error.source());
-        let chain = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        tracing::error!(error.chain = chain, "a query failed");
+        tracing::error!(error.chain = chain(error), "a query failed");
         Self::new(Code::Internal, "The server could not answer this. The reason is in its log.")
     }
+
+    /// The same, of what somebody has to look at in the log of events rather than in the server.
+    pub(crate) fn not_foldable(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error.chain = chain(error), "how something was cannot be told");
+        Self::new(Code::NotFoldable, "What happened to it cannot be folded. The reason is in the server's log.")
+    }
+}
+
+/// An error with all that led to it.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Postgres' code for a statement that ran into `statement_timeout`.

@@ -11,6 +11,7 @@ mod problem;
 mod request;
 mod socket;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,15 +28,15 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use sqlx::PgPool;
+use futures::FutureExt as _;
 use tokio::sync::{Semaphore, watch};
-use tracing::Instrument;
 
 use self::etag::Known;
 use self::media::Media;
 use self::problem::Problem;
 use self::request::{Parameters, Request, check_content, demand};
 use crate::SubscriptionLimits;
+use crate::database::Database;
 use crate::documents::{Document, Documents, Hash};
 use crate::error::{Code, TIMED_OUT, Trouble, has_code, request_error, with_code};
 use crate::flights::Flights;
@@ -196,8 +197,8 @@ const REST: Duration = Duration::from_secs(5);
 const ATTEMPTS: usize = 2;
 
 impl Replica {
-    pub(crate) fn new(pool: PgPool) -> Self {
-        Self { source: Source::new(pool), rests: Mutex::default() }
+    pub(crate) fn new(database: Database) -> Self {
+        Self { source: Source::new(database), rests: Mutex::default() }
     }
 
     fn rests(&self) -> bool {
@@ -300,7 +301,7 @@ impl Endpoint {
 
     fn reads_from(&self, source: &Source, prepared: &Prepared) -> Arc<Reads> {
         let view = View::of(prepared.caller.as_ref());
-        Arc::new(Reads::new(source.clone(), self.primary.pool.clone(), self.wake.clone(), prepared.demand, view))
+        Arc::new(Reads::new(source.clone(), self.primary.database.clone(), self.wake.clone(), prepared.demand, view))
     }
 
     /// Executes what has one answer: from the replica, if there is one that answers.
@@ -334,9 +335,9 @@ impl Endpoint {
         }
         let schema = if prepared.fits { self.trusting.clone() } else { self.schema.clone() };
         let start = Instant::now();
-        // In a task of its own, for a client that hangs up must not drop a statement that a connection is busy with.
-        let execution = async move { tokio::time::timeout(time_limit, schema.execute(request)).await };
-        match tokio::spawn(execution.in_current_span()).await {
+        // Not in a task of its own, which would mostly be another thread's: whoever serves this does every request to its end.
+        let execution = tokio::time::timeout(time_limit, schema.execute(request));
+        match AssertUnwindSafe(execution).catch_unwind().await {
             Ok(Ok(answer)) => match refusal(answer) {
                 Ok(errors) => Outcome::Refused(errors),
                 Err(answer) => {
@@ -345,8 +346,9 @@ impl Endpoint {
                 }
             },
             Ok(Err(_)) => Outcome::Refused(vec![request_error(Code::Timeout, TIMED_OUT)]),
-            Err(panic) => {
-                tracing::error!(error = %panic, "a query panicked");
+            // The panic itself stands in the log already.
+            Err(_) => {
+                tracing::error!("a query panicked");
                 let message = "The server could not answer this. The reason is in its log.";
                 Outcome::Refused(vec![request_error(Code::Internal, message)])
             }
@@ -472,4 +474,95 @@ fn write(status: StatusCode, body: Bytes, as_of: Option<&String>, media: Media, 
         headers.insert(AS_OF, value);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use async_graphql::extensions::{Extension as Hook, ExtensionContext, ExtensionFactory, NextValidation};
+    use async_graphql::{ValidationMode, ValidationResult};
+    use async_trait::async_trait;
+    use sqlx::postgres::PgPoolOptions;
+
+    use super::request::NO_DEMAND;
+    use super::*;
+    use crate::query;
+
+    /// Counts how often a schema validates a document.
+    #[derive(Clone, Default)]
+    struct Counting(Arc<AtomicUsize>);
+
+    impl ExtensionFactory for Counting {
+        fn create(&self) -> Arc<dyn Hook> {
+            Arc::new(self.clone())
+        }
+    }
+
+    #[async_trait]
+    impl Hook for Counting {
+        async fn validation(
+            &self,
+            ctx: &ExtensionContext<'_>,
+            next: NextValidation<'_>,
+        ) -> Result<ValidationResult, Vec<ServerError>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            next.run(ctx).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_document_is_parsed_once_and_held_against_the_schema_once() {
+        let (strictly, trustingly) = (Counting::default(), Counting::default());
+        let schema =
+            |mode, counting: &Counting| query::schema().validation_mode(mode).extension(counting.clone()).finish();
+        // Nobody connects to it.
+        let pool = PgPoolOptions::new().connect_lazy("postgres://nowhere.invalid/none").unwrap();
+        let endpoint = Endpoint {
+            schema: schema(ValidationMode::Strict, &strictly),
+            trusting: schema(ValidationMode::Fast, &trustingly),
+            primary: Source::new(Database::new(pool)),
+            replica: None,
+            flights: Flights::default(),
+            wake: None,
+            time_limit: Duration::from_secs(60),
+            documents: Documents::new(None),
+            introspection: true,
+            limits: SubscriptionLimits::default(),
+            connections: Arc::new(Semaphore::new(1)),
+            strangers: Arc::new(Semaphore::new(1)),
+            stop: None,
+        };
+        let mut documents = Vec::new();
+        let mut ask = async |text: &str, variables: serde_json::Value| {
+            let body = serde_json::json!({ "query": text, "variables": variables }).to_string();
+            let request = Request::parse(body.as_bytes()).unwrap();
+            let prepared = endpoint.prepare(request, NO_DEMAND, None).unwrap();
+            documents.push(prepared.document.clone());
+            match &*endpoint.tell(prepared).await {
+                Told::Answered(true, ..) => Ok(()),
+                Told::Answered(_, body, _) => Err(String::from_utf8_lossy(body).into_owned()),
+                Told::Refused(errors) => Err(format!("{errors:?}")),
+            }
+        };
+        let validated = || (strictly.0.load(Ordering::Relaxed), trustingly.0.load(Ordering::Relaxed));
+        let (good, bad) = ("query($is: Boolean!) { ... @include(if: $is) { __typename } }", "{ nothing }");
+        let is = serde_json::json!({ "is": true });
+
+        assert_eq!(ask(good, is.clone()).await, Ok(()));
+        assert_eq!(validated(), (1, 0));
+        for again in 1..=3 {
+            assert_eq!(ask(good, is.clone()).await, Ok(()));
+            assert_eq!(validated(), (1, again), "it is held against the schema again");
+        }
+        // Variables that do not fit have nobody's word, and neither has what was refused before.
+        assert!(ask(good, serde_json::json!({ "is": "yes" })).await.is_err());
+        assert_eq!(validated(), (2, 3));
+        assert!(ask(bad, serde_json::json!({})).await.is_err() && ask(bad, serde_json::json!({})).await.is_err());
+        assert_eq!(validated(), (4, 3));
+
+        let (good, bad) = documents.split_at(5);
+        assert!(good.iter().all(|document| Arc::ptr_eq(document, &good[0])), "it was parsed again");
+        assert!(bad.iter().all(|document| Arc::ptr_eq(document, &bad[0])) && !Arc::ptr_eq(&bad[0], &good[0]));
+    }
 }

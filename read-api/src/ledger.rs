@@ -52,7 +52,7 @@ impl LedgerQuery {
         let sql = "select account, sum(amount_minor)::text from read.ledger_entries \
                    where currency = $1 and ($2::timestamptz is null or at < $2) \
                    group by account order by account collate \"C\"";
-        let rows: Vec<(LedgerAccount, String)> = sqlx::query_as(sql).bind(&currency).bind(to).fetch_all(pool).await?;
+        let rows: Vec<(LedgerAccount, String)> = pool.all(sqlx::query_as(sql).bind(&currency).bind(to)).await?;
         let balance = |(account, sum): (LedgerAccount, String)| {
             // One payment fits; the sum of several may not.
             let minor = sum.parse().map_err(|_| Failure::internal(&BalanceOverflow { sum }))?;

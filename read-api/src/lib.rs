@@ -12,6 +12,7 @@ mod checkouts;
 mod connection;
 mod cursor;
 mod customers;
+mod database;
 mod documents;
 mod error;
 mod feed;
@@ -48,6 +49,7 @@ use axum::Router;
 use sqlx::PgPool;
 use tokio::sync::{Semaphore, watch};
 
+use crate::database::Database;
 use crate::documents::Documents;
 use crate::feed::Feed;
 use crate::flights::Flights;
@@ -59,7 +61,7 @@ pub use crate::breaking::{NotASchema, breaking_changes};
 pub use crate::cursor::CursorKey;
 pub use crate::documents::{NotTrusted, TrustedDocuments};
 pub use crate::parked::{Redriven, RepairError, Repairs};
-pub use crate::position::{AsOf, History, LogError, LogHead, Moment, NotAPosition, Position};
+pub use crate::position::{AsOf, History, LogError, LogHead, Moment, NotAPosition, NotFoldable, Position};
 
 /// What the API needs to run.
 #[derive(Clone)]
@@ -147,7 +149,8 @@ impl Config {
 /// How many WebSockets may wait for their client to say who it is.
 const STRANGERS: usize = 100;
 
-/// The API, at `/graphql`.
+/// The API, at `/graphql`. Whoever serves it does every request to its end, also when the client has hung up: a statement that
+/// a connection is busy with must not be dropped.
 pub fn router(config: Config) -> Router {
     let feed = Feed::new(config.pool.clone(), config.head.clone(), config.wake.clone());
     let together = Arc::<Together>::default();
@@ -160,8 +163,8 @@ pub fn router(config: Config) -> Router {
     http::router(http::Endpoint {
         schema: schema(ValidationMode::Strict),
         trusting: schema(ValidationMode::Fast),
-        primary: Source::new(config.pool),
-        replica: config.replica.map(Replica::new),
+        primary: Source::new(Database::new(config.pool)),
+        replica: config.replica.map(|pool| Replica::new(Database::new(pool))),
         flights: Flights::default(),
         wake: config.wake,
         time_limit: config.time_limit,

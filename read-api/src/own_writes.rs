@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_graphql::{Name, Value};
-use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::database::Database;
 use crate::error::{Code, Failure};
 use crate::permissions::View;
-use crate::position::Position;
+use crate::position::{NotAPosition, Position};
 use crate::shared::Shared;
 
 /// The read models that queries touch, by the name under which `control.generations` keeps their checkpoint.
@@ -62,7 +62,7 @@ pub(crate) struct Demand {
 pub(crate) struct Reads {
     source: Source,
     /// The primary.
-    control: PgPool,
+    control: Database,
     view: View,
     demand: Demand,
     deadline: Instant,
@@ -87,7 +87,7 @@ struct Looks {
 /// since they are committed together.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
-    pub(crate) pool: PgPool,
+    pub(crate) database: Database,
     looks: Arc<Looks>,
 }
 
@@ -97,8 +97,8 @@ const BUSY: usize = 8;
 const APART: Duration = Duration::from_millis(1);
 
 impl Source {
-    pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool, looks: Arc::default() }
+    pub(crate) fn new(database: Database) -> Self {
+        Self { database, looks: Arc::default() }
     }
 
     /// How far the read models have come, from a look that begins after this is called.
@@ -113,7 +113,7 @@ impl Source {
         let look = |_| async {
             *lock(&self.looks.last) = Some(Instant::now());
             let sql = "select name, commit_position, prepare_position from control.generations where state = 'live'";
-            let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
+            let rows: Vec<(String, Option<i64>, Option<i64>)> = self.database.all(sqlx::query_as(sql)).await?;
             Ok(rows.into_iter().map(|(name, commit, prepare)| (name, position(commit, prepare))).collect())
         };
         self.looks.together.get("", [()], look).await
@@ -130,7 +130,7 @@ struct Progress {
 impl Reads {
     pub(crate) fn new(
         source: Source,
-        control: PgPool,
+        control: Database,
         wake: Option<watch::Receiver<()>>,
         demand: Demand,
         view: View,
@@ -149,7 +149,7 @@ impl Reads {
     /// The database, as soon as `models` are as fresh as the caller demands.
     ///
     /// The checkpoints are read before any data, so what they say is a lower bound of what the data holds.
-    pub(crate) async fn of(&self, models: &[ReadModel]) -> Result<&PgPool, Failure> {
+    pub(crate) async fn of(&self, models: &[ReadModel]) -> Result<&Database, Failure> {
         // Whose a checkout is stands with its order.
         let models = match (models, self.view) {
             ([ReadModel::Checkouts], View::Of(_)) => &[ReadModel::Checkouts, ReadModel::Orders],
@@ -158,6 +158,10 @@ impl Reads {
         // What is of no read model is the runtime's own record.
         if models.is_empty() {
             return Ok(&self.control);
+        }
+        // What was read is as old as that, and what is read from now on is no older.
+        if self.demand.after.is_none() && models.iter().all(|model| lock(&self.touched).contains_key(model)) {
+            return Ok(&self.source.database);
         }
         // Fields that wait at the same time queue up here and share what one of them sees. The deadline is the same for all.
         let mut progress = self.progress.lock().await;
@@ -181,7 +185,24 @@ impl Reads {
         for &model in models {
             touched.entry(model).or_insert_with(|| progress.of(model));
         }
-        Ok(&self.source.pool)
+        Ok(&self.source.database)
+    }
+
+    /// The database, for a statement that reads rows of this read model together with how far it had come, which
+    /// [`Reads::came`] is told then. `None` where that is to be known before, or is known already: [`Reads::of`] has it.
+    pub(crate) async fn at_once(&self, models: &[ReadModel]) -> Option<(&Database, ReadModel)> {
+        let [model] = *models else { return None };
+        let needs_others = model == ReadModel::Checkouts && matches!(self.view, View::Of(_));
+        let waits = self.demand.after.is_some();
+        let unknown = !needs_others && !waits && self.progress.lock().await.seen.is_none();
+        unknown.then_some((&self.source.database, model))
+    }
+
+    /// Notes how far a read model had come when rows of it were read.
+    pub(crate) fn came(&self, model: ReadModel, position: Option<Position>) {
+        // Another statement may have been told of it before, and have seen more.
+        let mut touched = lock(&self.touched);
+        touched.entry(model).and_modify(|before| *before = position.min(*before)).or_insert(position);
     }
 
     /// Forgets what was read, for the next message of a subscription, and takes `seen` for how far the read models have
@@ -197,7 +218,7 @@ impl Reads {
     }
 
     /// The database's record of the read models themselves, which is as fresh as it gets.
-    pub(crate) fn control(&self) -> &PgPool {
+    pub(crate) fn control(&self) -> &Database {
         &self.control
     }
 
@@ -252,6 +273,13 @@ impl Progress {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A checkpoint that a statement has made a text of its two columns.
+pub(crate) fn stored(text: &str) -> Result<Position, NotAPosition> {
+    let (commit, prepare) = text.split_once('/').ok_or(NotAPosition)?;
+    let number = |text: &str| text.parse().map(i64::cast_unsigned).map_err(|_| NotAPosition);
+    Ok(Position { commit: number(commit)?, prepare: number(prepare)? })
 }
 
 /// A checkpoint as its two columns hold it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use access::{Caller, Refusal};
 use async_graphql::{ComplexObject, Context, Object, SimpleObject};
 use async_trait::async_trait;
-use sqlx::{FromRow, PgPool};
+use sqlx::FromRow;
 
 use crate::connection::{self, List, Listed, Page, list_cost, page_cost};
 use crate::error::{Code, Failure};
@@ -252,7 +252,7 @@ impl Outcome {
 /// The first events that are parked and fulfil the conditions.
 async fn events(ctx: &Context<'_>, conditions: &Conditions, most: usize) -> Result<Vec<ParkedEvent>, Failure> {
     let reads = ctx.data_unchecked::<Arc<Reads>>();
-    let pool: &PgPool = reads.control();
+    let pool = reads.control();
     let rows = reads.view().rows(ParkedEvent::TABLE, conditions.clone());
     let window = Window { after: None, before: None, backward: false, rows: i64::try_from(most).unwrap_or(i64::MAX) };
     Ok(sql::page(pool, &rows, ParkedEvent::TABLE.columns, &IN_ORDER, &window).await?)

@@ -355,7 +355,7 @@ async fn load_refunds(
     let pool = ctx.data_unchecked::<Arc<Reads>>().of(PaymentRecord::MODELS).await?;
     let sql = "select payment_id, refund_no, status, amount_minor, reason, failure, requested_at, answered_at \
                from read.payment_refunds where payment_id = any($1) order by payment_id, refund_no";
-    let rows: Vec<RefundRow> = sqlx::query_as(sql).bind(payments).fetch_all(pool).await?;
+    let rows: Vec<RefundRow> = pool.all(sqlx::query_as(sql).bind(payments)).await?;
     let refund = |(payment, refund_no, status, minor, reason, failure, requested_at, answered_at): RefundRow| {
         let amount = Money::new(minor, currencies.get(&payment)?);
         Some((payment, PaymentRefund { refund_no, status, amount, reason, failure, requested_at, answered_at }))

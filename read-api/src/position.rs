@@ -96,13 +96,18 @@ impl AsOf {
     }
 }
 
+/// What happened to something is too much to fold, or cannot be folded; the log can be read all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("what happened to it cannot be folded")]
+pub struct NotFoldable(#[source] pub LogError);
+
 /// How things were, from the log.
 #[async_trait]
 pub trait History: Send + Sync {
     /// The rows of a key of a read model as they were at a moment.
     ///
     /// # Errors
-    /// When the log cannot be read, or the events are too many or cannot be folded.
+    /// When the log cannot be read; [`NotFoldable`] when the events are too many or cannot be folded.
     async fn as_of(&self, read_model: &str, key: &str, at: Moment) -> Result<AsOf, LogError>;
 }
 

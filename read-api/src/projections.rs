@@ -31,7 +31,7 @@ pub(crate) async fn load(log: &dyn LogHead, reads: &Reads) -> Result<Vec<Project
                greatest(extract(epoch from clock_timestamp() - moved_at), 0)::float8, \
                (select count(*) from control.parked p where p.name = g.name and p.generation = g.generation) \
                from control.generations g where state <> 'retired' order by name collate \"C\", generation";
-    let rows: Vec<Row> = sqlx::query_as(sql).fetch_all(reads.control()).await?;
+    let rows: Vec<Row> = reads.control().all(sqlx::query_as(sql)).await?;
     let projection = |(name, version, state, stopped, commit, prepare, age, parked): Row| {
         let position = own_writes::position(commit, prepare);
         Projection {

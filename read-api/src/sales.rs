@@ -108,7 +108,7 @@ impl SalesQuery {
         let first = page_size("first", first)?;
         let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::ProductSales, ReadModel::Products]).await?;
         let query = sqlx::query_as(by.sql()).bind(&currency).bind(from).bind(to).bind(first);
-        let rows: Vec<(Sku, Option<String>, Long, i64)> = query.fetch_all(pool).await?;
+        let rows: Vec<(Sku, Option<String>, Long, i64)> = pool.all(query).await?;
         let top =
             |(sku, name, units, revenue)| TopProduct { sku, name, units, revenue: Money::new(revenue, &currency) };
         Ok(rows.into_iter().map(top).collect())
@@ -127,7 +127,7 @@ pub(crate) async fn summary(
                coalesce(sum(units), 0)::bigint, coalesce(sum(revenue_minor), 0)::bigint from read.sales_daily \
                where currency = $1 and ($2::date is null or day >= $2) and ($3::date is null or day < $3)";
     let query = sqlx::query_as(sql).bind(currency).bind(from).bind(to);
-    let (orders, lines, units, revenue): (Long, Long, Long, i64) = query.fetch_one(pool).await?;
+    let (orders, lines, units, revenue): (Long, Long, Long, i64) = pool.one(query).await?;
     Ok(SalesSummary { orders, lines, units, revenue: Money::new(revenue, currency) })
 }
 

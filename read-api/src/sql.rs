@@ -3,10 +3,13 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::{PgPool, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::{Column as _, Decode, FromRow, Postgres, QueryBuilder, Row as _, Type};
 
+use crate::database::Database;
 use crate::error::Failure;
+use crate::own_writes;
+use crate::position::Position;
 
 /// The rows that a list is made of.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +95,11 @@ enum Condition {
 const MOST_CONDITIONS: usize = 100;
 
 impl Conditions {
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Adds a condition in which a `?` stands for the value; without a value there is no condition.
     pub(crate) fn and(mut self, sql: &'static str, value: Option<Bind>) -> Self {
         self.0.extend(value.map(|value| Condition::Is(sql, value)));
@@ -147,42 +155,79 @@ pub(crate) struct Window {
 }
 
 /// All rows that fulfil the conditions, in no order.
-pub(crate) async fn select<R: Row>(pool: &PgPool, rows: &Visible) -> sqlx::Result<Vec<R>> {
+pub(crate) async fn select<R: Row>(pool: &Database, rows: &Visible) -> sqlx::Result<Vec<R>> {
     let Visible { table, conditions } = rows;
     let mut sql = QueryBuilder::new("select ");
     sql.push(table.columns).push(" from ").push(table.name);
     push_conditions(&mut sql, conditions);
-    sql.build_query_as().fetch_all(pool).await
+    pool.all(sql.build_query_as()).await
 }
 
 /// One page of these columns, in the order of the sort.
 pub(crate) async fn page<R: Row>(
-    pool: &PgPool,
+    pool: &Database,
     rows: &Visible,
     columns: &'static str,
     sort: &Sort,
     window: &Window,
 ) -> sqlx::Result<Vec<R>> {
-    let Visible { table, conditions } = rows;
     let mut sql = QueryBuilder::new("select ");
-    sql.push(columns).push(" from ").push(table.name);
-    push_conditions(&mut sql, conditions);
+    sql.push(columns);
+    push_page(&mut sql, rows, sort, window);
+    Ok(in_order(pool.all(sql.build_query_as()).await?, window))
+}
+
+/// The same, and how far the read model had come of which they are: by the same statement, and so as of the same moment.
+/// `None` when there are no rows, for then nobody says it.
+pub(crate) async fn page_and_position<R: Row>(
+    pool: &Database,
+    rows: &Visible,
+    columns: &'static str,
+    read_model: &'static str,
+    sort: &Sort,
+    window: &Window,
+) -> sqlx::Result<Option<(Vec<R>, Option<Position>)>> {
+    let mut sql = QueryBuilder::new("select ");
+    sql.push(columns);
+    // Postgres reads it once for all rows.
+    sql.push(", (select commit_position || '/' || prepare_position from control.generations where state = 'live' and name = '");
+    sql.push(read_model).push("')");
+    push_page(&mut sql, rows, sort, window);
+    let (mut found, mut position) = (Vec::new(), None);
+    let take = |row: &PgRow| {
+        if found.is_empty() {
+            position = row.try_get(row.len() - 1)?;
+        }
+        found.push(R::from_row(row)?);
+        Ok(())
+    };
+    pool.each(sql.build(), take).await?;
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let position = position.map(|text: String| own_writes::stored(&text)).transpose();
+    Ok(Some((in_order(found, window), position.map_err(|error| sqlx::Error::Decode(error.into()))?)))
+}
+
+fn push_page(sql: &mut QueryBuilder<Postgres>, rows: &Visible, sort: &Sort, window: &Window) {
+    let Visible { table, conditions } = rows;
+    sql.push(" from ").push(table.name);
+    push_conditions(sql, conditions);
     for (key, greater) in [(&window.after, !sort.descending), (&window.before, sort.descending)] {
         if let Some(key) = key {
             sql.push(" and ");
-            push_beyond(&mut sql, table, sort, key, greater);
+            push_beyond(sql, table, sort, key, greater);
         }
     }
-    push_order(&mut sql, table, sort, window.backward);
+    push_order(sql, table, sort, window.backward);
     // In the text: of a bound limit Postgres cannot know whether the plan for it is any good, and plans anew each time.
     sql.push(" limit ").push(window.rows);
-    Ok(in_order(sql.build_query_as().fetch_all(pool).await?, window))
 }
 
 /// The first page of each of several owners: the rows of one owner are those whose column `owner` has its id. A row
 /// must carry its owner, for the pages come mixed; within an owner they are in the order of the sort.
 pub(crate) async fn page_of_each<R: Row>(
-    pool: &PgPool,
+    pool: &Database,
     rows: &Visible,
     sort: &Sort,
     owner: &'static str,
@@ -199,24 +244,25 @@ pub(crate) async fn page_of_each<R: Row>(
     push_order(&mut sql, table, sort, window.backward);
     sql.push(" limit ").push(window.rows).push(") as page");
     push_order(&mut sql, table, sort, window.backward);
-    Ok(in_order(sql.build_query_as().fetch_all(pool).await?, window))
+    Ok(in_order(pool.all(sql.build_query_as()).await?, window))
 }
 
 /// Rows that are not in the table, but are given as JSON with its columns.
-pub(crate) async fn of_json<R: Row>(pool: &PgPool, table: &Table, rows: &serde_json::Value) -> sqlx::Result<Vec<R>> {
+pub(crate) async fn of_json<R: Row>(pool: &Database, table: &Table, rows: &serde_json::Value) -> sqlx::Result<Vec<R>> {
     let mut sql = QueryBuilder::new("select ");
     sql.push(table.columns).push(" from jsonb_populate_recordset(null::").push(table.name).push(", ");
     sql.push_bind(rows.clone()).push(")");
-    sql.build_query_as().fetch_all(pool).await
+    pool.all(sql.build_query_as()).await
 }
 
 /// How many rows fulfil the conditions.
-pub(crate) async fn count(pool: &PgPool, rows: &Visible) -> sqlx::Result<i64> {
+pub(crate) async fn count(pool: &Database, rows: &Visible) -> sqlx::Result<i64> {
     let Visible { table, conditions } = rows;
     let mut sql = QueryBuilder::new("select count(*) from ");
     sql.push(table.name);
     push_conditions(&mut sql, conditions);
-    sql.build_query_scalar().fetch_one(pool).await
+    let (count,) = pool.one(sql.build_query_as()).await?;
+    Ok(count)
 }
 
 /// Sales that are summed up by one key or two.
@@ -237,7 +283,7 @@ pub(crate) struct Sums<'a> {
 
 /// The sums, in the order of their keys, after one of them and at most so many: both keys, orders, units and revenue.
 pub(crate) async fn sums<R: Row>(
-    pool: &PgPool,
+    pool: &Database,
     sums: &Sums<'_>,
     after: Option<&Key>,
     most: i64,
@@ -262,7 +308,7 @@ pub(crate) async fn sums<R: Row>(
         sql.push(")");
     }
     sql.push(" order by ").push(keys).push(" limit ").push_bind(most);
-    sql.build_query_as().fetch_all(pool).await
+    pool.all(sql.build_query_as()).await
 }
 
 /// A row that can be read from any thread.
@@ -278,6 +324,11 @@ pub(crate) struct InOrder<'r> {
 impl<'r> InOrder<'r> {
     pub(crate) fn of(row: &'r PgRow) -> Self {
         Self { row, at: 0 }
+    }
+
+    /// Whether the next column has this name.
+    pub(crate) fn comes(&self, name: &str) -> bool {
+        self.row.columns().get(self.at).is_some_and(|column| column.name() == name)
     }
 
     /// The next column, which has this name.

@@ -238,6 +238,6 @@ async fn load(
 async fn load_counts(reads: &Reads, skus: &[Sku]) -> Result<HashMap<Sku, i64>, Failure> {
     let pool = reads.of(StockMovement::MODELS).await?;
     let sql = "select sku, count(*) from read.stock_movements where sku = any($1) group by sku";
-    let rows: Vec<(Sku, i64)> = sqlx::query_as(sql).bind(skus).fetch_all(pool).await?;
+    let rows: Vec<(Sku, i64)> = pool.all(sqlx::query_as(sql).bind(skus)).await?;
     Ok(rows.into_iter().collect())
 }

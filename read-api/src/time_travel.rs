@@ -11,7 +11,7 @@ use crate::connection::list_cost;
 use crate::error::{Code, Failure};
 use crate::orders::{self, Order};
 use crate::own_writes::{ReadModel, Reads};
-use crate::position::{AsOf, History, Moment};
+use crate::position::{AsOf, History, Moment, NotFoldable};
 use crate::products::{self, Product};
 use crate::scalars::{DateTime, Long, Sku, Uuid};
 
@@ -125,7 +125,10 @@ async fn fold(ctx: &Context<'_>, model: ReadModel, key: &str, at: Moment) -> Res
     let Some(history) = ctx.data_unchecked::<Option<Arc<dyn History>>>() else {
         return Err(Failure::new(Code::NoHistory, "This server does not tell how things were."));
     };
-    history.as_of(model.name(), key, at).await.map_err(|error| Failure::internal(&*error))
+    history.as_of(model.name(), key, at).await.map_err(|error| match error.is::<NotFoldable>() {
+        true => Failure::not_foldable(&*error),
+        false => Failure::internal(&*error),
+    })
 }
 
 /// What differs between two folds, by table, row and column.

@@ -126,9 +126,8 @@ async fn fold<M: ReadModel>(
             from += page.events.len() as u64;
             events.extend(page.events);
             if events.len() > MOST_EVENTS {
-                return Err(
-                    format!("{key} has more than {MOST_EVENTS} events, which is too many to fold at once").into()
-                );
+                let why = format!("{key} has more than {MOST_EVENTS} events, which is too many to fold at once");
+                return Err(not_foldable(why));
             }
             if page.end {
                 break;
@@ -137,7 +136,7 @@ async fn fold<M: ReadModel>(
     }
     events.sort_unstable_by_key(|event| event.position);
     let happened = events.iter().map(|event| Ok((event, shop_event::decode(event)?)));
-    let happened = happened.collect::<Result<Vec<_>, shop_event::Undecodable>>()?;
+    let happened = happened.collect::<Result<Vec<_>, shop_event::Undecodable>>().map_err(not_foldable)?;
     // Several clocks decide, so that times need not stand in the order of the log.
     let count = happened.iter().rposition(|(event, happened)| match at {
         Moment::Time(time) => happened.at <= time,
@@ -147,9 +146,13 @@ async fn fold<M: ReadModel>(
     for (event, happened) in happened.iter().take(count.map_or(0, |last| last + 1)) {
         tables.begin();
         M::fold(&mut tables, happened)
-            .map_err(|error| format!("{} of {} cannot be folded: {error}", event.event_type, event.stream))?;
+            .map_err(|error| not_foldable(format!("{} of {}: {error}", event.event_type, event.stream)))?;
     }
     Ok(tables)
+}
+
+fn not_foldable(why: impl Into<read_api::LogError>) -> read_api::LogError {
+    read_api::NotFoldable(why.into()).into()
 }
 
 /// The categories whose events a read model takes, and which key an event of a stream is about.

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Object, SimpleObject};
+use sqlx::FromRow;
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Row as _};
 
 use crate::batch::{Batch, grouped};
 use crate::checkouts::{self, Checkout};
@@ -211,72 +211,110 @@ impl Written for Order {
 /// What the orders that were read together load together.
 #[derive(Debug, Default)]
 struct Siblings {
-    currencies: HashMap<Uuid, Currency>,
+    currencies: Vec<(Uuid, Currency)>,
     lines: Batch<Uuid, Vec<OrderLine>>,
     customers: Batch<Uuid, Customer>,
     timelines: Batch<Uuid, Vec<TimelineEntry>>,
     checkouts: Batch<Uuid, Checkout>,
 }
 
-/// The columns of every order, in the order in which they are read.
-macro_rules! columns {
+/// Every set of columns that a list reads, by whether the sums, the rest, the payment and the shipment are among them.
+/// What most lists show is in each. There are few sets, for each is a statement of its own, and a connection keeps a hundred.
+static COLUMN_SETS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let set = |set: usize| {
+        let parts = PARTS.iter().enumerate().filter(|(part, _)| set & (1 << part) > 0);
+        parts.fold(ALWAYS.to_owned(), |columns, (_, (part, _))| columns + ", " + part)
+    };
+    (0..1 << PARTS.len()).map(set).collect()
+});
+
+macro_rules! always {
     () => {
-        "order_id, reference, status, reason, placed_at, customer_id, country, currency, total_minor, line_count, units, \
-         changed_at, revision"
+        "order_id, reference, status, placed_at, country, currency"
     };
 }
+macro_rules! sums {
+    () => {
+        "total_minor, line_count, units"
+    };
+}
+macro_rules! rest {
+    () => {
+        "reason, customer_id, changed_at, revision"
+    };
+}
+const ALWAYS: &str = always!();
+/// The other columns, in the order in which they are read, and the fields that are made of them.
+const PARTS: [(&str, &[&str]); 4] = [
+    (sums!(), &["total", "lineCount", "units"]),
+    (rest!(), &["reason", "customer", "changedAt", "revision"]),
+    (payment_columns!(), &["payment"]),
+    (shipment_columns!(), &["shipment"]),
+];
 
 /// What a row has until it is told of the others.
 static NONE: LazyLock<Arc<Siblings>> = LazyLock::new(Arc::default);
 
 impl<'r> FromRow<'r, PgRow> for Order {
     fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
-        // With each part, there are as many columns more.
-        let (payment, shipment) = match row.len().saturating_sub(13) {
-            0 => (false, false),
-            PaymentColumns::COUNT => (true, false),
-            ShipmentColumns::COUNT => (false, true),
-            _ => (true, true),
-        };
         let mut row = InOrder::of(row);
-        Ok(Self {
+        let mut order = Self {
             id: row.next("order_id")?,
             reference: row.next("reference")?,
             status: row.next("status")?,
-            reason: row.next("reason")?,
             placed_at: row.next("placed_at")?,
-            customer_id: row.next("customer_id")?,
             country: row.next("country")?,
             currency: row.next("currency")?,
-            total_minor: row.next("total_minor")?,
-            line_count: row.next("line_count")?,
-            units: row.next("units")?,
-            changed_at: row.next("changed_at")?,
-            revision: row.next("revision")?,
-            payment: if payment { Some(Box::new(PaymentColumns::read(&mut row)?)) } else { None },
-            shipment: if shipment { Some(Box::new(ShipmentColumns::read(&mut row)?)) } else { None },
+            total_minor: 0,
+            line_count: 0,
+            units: Long(0),
+            reason: None,
+            customer_id: None,
+            changed_at: DateTime(chrono::DateTime::UNIX_EPOCH),
+            revision: Long(0),
+            payment: None,
+            shipment: None,
             siblings: NONE.clone(),
-        })
+        };
+        // What was not read is not shown: see `Listed::columns`.
+        if row.comes("total_minor") {
+            order.total_minor = row.next("total_minor")?;
+            order.line_count = row.next("line_count")?;
+            order.units = row.next("units")?;
+        }
+        if row.comes("reason") {
+            order.reason = row.next("reason")?;
+            order.customer_id = row.next("customer_id")?;
+            order.changed_at = row.next("changed_at")?;
+            order.revision = row.next("revision")?;
+        }
+        if row.comes("payment_status") {
+            order.payment = Some(Box::new(PaymentColumns::read(&mut row)?));
+        }
+        if row.comes("shipment_status") {
+            order.shipment = Some(Box::new(ShipmentColumns::read(&mut row)?));
+        }
+        Ok(order)
     }
 }
 
 impl Listed for Order {
     const TABLE: Table = Table {
         name: "read.orders",
-        columns: concat!(columns!(), ", ", payment_columns!(), ", ", shipment_columns!()),
+        columns: concat!(always!(), ", ", sums!(), ", ", rest!(), ", ", payment_columns!(), ", ", shipment_columns!()),
         id: &["order_id"],
         owner: Some("customer_id = ?"),
     };
     const MODELS: &'static [ReadModel] = &[ReadModel::Orders];
 
-    // Few lists show payments and shipments, which are half of the columns.
-    fn columns(fields: &[&str]) -> &'static str {
-        match (fields.contains(&"payment"), fields.contains(&"shipment")) {
-            (false, false) => columns!(),
-            (true, false) => concat!(columns!(), ", ", payment_columns!()),
-            (false, true) => concat!(columns!(), ", ", shipment_columns!()),
-            (true, true) => Self::TABLE.columns,
-        }
+    fn columns(fields: &[&str], sort: &Sort) -> &'static str {
+        // A cursor has the value of the sort's column.
+        let sorted = |columns: &str| sort.column.is_some_and(|column| columns.split(", ").any(|other| other == column));
+        let read = |(part, (columns, of)): (usize, &(&str, &[&str]))| {
+            let is_read = sorted(columns) || of.iter().any(|field| fields.contains(field));
+            usize::from(is_read) << part
+        };
+        &COLUMN_SETS[PARTS.iter().enumerate().map(read).sum::<usize>()]
     }
 
     fn key(&self, sort: &Sort) -> Key {
@@ -288,12 +326,13 @@ impl Listed for Order {
     }
 
     fn make_siblings(rows: Vec<&mut Self>) {
+        let lines = Batch::new(rows.iter().map(|order| order.id));
         let siblings = Arc::new(Siblings {
             currencies: rows.iter().map(|order| (order.id, order.currency.clone())).collect(),
-            lines: Batch::new(rows.iter().map(|order| order.id)),
             customers: Batch::new(rows.iter().filter_map(|order| order.customer_id)),
-            timelines: Batch::new(rows.iter().map(|order| order.id)),
-            checkouts: Batch::new(rows.iter().map(|order| order.id)),
+            timelines: lines.of_the_same(),
+            checkouts: lines.of_the_same(),
+            lines,
         });
         for order in rows {
             order.siblings = siblings.clone();
@@ -534,22 +573,23 @@ pub(crate) async fn load_newest(reads: &Reads, conditions: &Conditions, most: i3
 async fn load_lines(
     ctx: &Context<'_>,
     orders: &[Uuid],
-    currencies: &HashMap<Uuid, Currency>,
+    currencies: &[(Uuid, Currency)],
 ) -> Result<HashMap<Uuid, Vec<OrderLine>>, Failure> {
     let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Orders]).await?;
     let sql = "select order_id, line_no, sku, quantity, unit_price_minor from read.order_lines \
                where order_id = any($1) order by order_id, line_no";
-    let rows = sqlx::query_as(sql).bind(orders).fetch_all(pool).await?;
+    let rows = pool.all(sqlx::query_as(sql).bind(orders)).await?;
     Ok(lines(rows, currencies))
 }
 
 /// A line as its table has it: the order, the number, the article, the quantity and the price.
 type LineRow = (Uuid, i32, Sku, Long, i64);
 
-fn lines(rows: Vec<LineRow>, currencies: &HashMap<Uuid, Currency>) -> HashMap<Uuid, Vec<OrderLine>> {
+fn lines(rows: Vec<LineRow>, currencies: &[(Uuid, Currency)]) -> HashMap<Uuid, Vec<OrderLine>> {
     let products = Arc::new(Batch::new(rows.iter().map(|(_, _, sku, _, _)| sku.clone())));
+    let currencies: HashMap<Uuid, &Currency> = currencies.iter().map(|(order, currency)| (*order, currency)).collect();
     grouped(rows.into_iter().filter_map(|(order, line_no, sku, quantity, unit_price_minor)| {
-        let currency = currencies.get(&order)?.clone();
+        let currency = Currency::clone(currencies.get(&order)?);
         Some((order, OrderLine { line_no, sku, quantity, unit_price_minor, currency, products: products.clone() }))
     }))
 }
@@ -566,7 +606,7 @@ pub(crate) async fn of_the_past(reads: &Reads, fold: &AsOf) -> Result<Option<Ord
     }
     let sql = "select order_id, line_no, sku, quantity, unit_price_minor \
                from jsonb_populate_recordset(null::read.order_lines, $1) order by line_no";
-    let rows: Vec<LineRow> = sqlx::query_as(sql).bind(fold.rows("order_lines")).fetch_all(pool).await?;
+    let rows: Vec<LineRow> = pool.all(sqlx::query_as(sql).bind(fold.rows("order_lines"))).await?;
     Order::make_siblings(vec![&mut order]);
     if let Some(siblings) = Arc::get_mut(&mut order.siblings) {
         siblings.lines = Batch::of(lines(rows, &siblings.currencies));

@@ -96,9 +96,6 @@ macro_rules! payment_columns {
 pub(super) use payment_columns;
 
 impl PaymentColumns {
-    /// How many there are.
-    pub(super) const COUNT: usize = 8;
-
     pub(super) fn read(row: &mut InOrder<'_>) -> sqlx::Result<Self> {
         Ok(Self {
             payment_status: row.next("payment_status")?,

@@ -71,9 +71,6 @@ macro_rules! shipment_columns {
 pub(super) use shipment_columns;
 
 impl ShipmentColumns {
-    /// How many there are.
-    pub(super) const COUNT: usize = 6;
-
     pub(super) fn read(row: &mut InOrder<'_>) -> sqlx::Result<Self> {
         Ok(Self {
             shipment_status: row.next("shipment_status")?,

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use async_graphql::{Context, Enum, SimpleObject};
 use serde_json::Value;
-use sqlx::{FromRow, PgPool};
+use sqlx::FromRow;
 
 use crate::batch::grouped;
+use crate::database::Database;
 use crate::error::Failure;
 use crate::own_writes::{ReadModel, Reads};
 use crate::scalars::{DateTime, Uuid};
@@ -109,14 +110,14 @@ pub(super) async fn load(ctx: &Context<'_>, orders: &[Uuid]) -> Result<HashMap<U
     let pool = ctx.data_unchecked::<Arc<Reads>>().of(&[ReadModel::Orders]).await?;
     let sql = "select order_id, at, what, detail, actor, correlation_id, causation_id from read.order_timeline \
                where order_id = any($1) order by order_id, entry_no";
-    Ok(entries(sqlx::query_as(sql).bind(orders).fetch_all(pool).await?))
+    Ok(entries(pool.all(sqlx::query_as(sql).bind(orders)).await?))
 }
 
 /// The timeline of an order as a fold of the past has it.
-pub(super) async fn of_the_past(pool: &PgPool, rows: &Value) -> Result<HashMap<Uuid, Vec<TimelineEntry>>, Failure> {
+pub(super) async fn of_the_past(pool: &Database, rows: &Value) -> Result<HashMap<Uuid, Vec<TimelineEntry>>, Failure> {
     let sql = "select order_id, at, what, detail, actor, correlation_id, causation_id \
                from jsonb_populate_recordset(null::read.order_timeline, $1) order by entry_no";
-    Ok(entries(sqlx::query_as(sql).bind(rows).fetch_all(pool).await?))
+    Ok(entries(pool.all(sqlx::query_as(sql).bind(rows)).await?))
 }
 
 /// An entry as its table has it: the order, and what is shown.

@@ -104,11 +104,15 @@ async fn the_movements_of_a_page_of_products_cost_one_statement() {
 #[tokio::test]
 async fn a_total_is_counted_only_when_it_is_selected() {
     let shop = large_shop().await;
+    // Each page says itself how far its read model had come.
     let ran = statements(&shop, "{ orders { nodes { id } } products { nodes { sku } } }").await;
-    assert_eq!(ran.len(), 3, "{ran:#?}");
+    assert_eq!(ran.len(), 2, "{ran:#?}");
     assert!(ran.iter().all(|sql| !sql.contains("count")), "{ran:#?}");
     let ran = statements(&shop, "{ orders { totalCount } }").await;
-    assert_eq!(ran.len(), 3, "{ran:#?}");
+    assert_eq!(ran.len(), 2, "{ran:#?}");
+    // What is filtered may be empty, and then nobody would say it.
+    let ran = statements(&shop, "{ orders(filter: { country: \"Nowhere\" }) { nodes { id } } }").await;
+    assert_eq!(ran.len(), 2, "{ran:#?}");
 }
 
 #[tokio::test]

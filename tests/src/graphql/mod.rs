@@ -5,6 +5,7 @@ mod attacks;
 mod documents;
 mod frontends;
 mod load;
+mod once;
 mod own_writes;
 mod permissions;
 mod repairs;
@@ -21,7 +22,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::support::{Database, Server, root, status_and_json, storefold, token};
+use crate::support::{Database, Server, root, status_and_json, storefold, token, until_so};
 
 /// The answers of a stream of server-sent events.
 struct Events {
@@ -177,10 +178,94 @@ async fn an_order_is_shown_as_it_was() {
         "{data:#}"
     );
 
-    let wrong = json!({ "query": "query($id: UUID!) { orderAsOf(id: $id, at: { revision: -1 }) { id } }", "variables": { "id": id } });
-    let (status, answer) =
-        status_and_json(server.client.post(format!("{}/graphql", server.url)).json(&wrong).send().await.unwrap()).await;
-    assert_eq!((status, &answer["errors"][0]["extensions"]["code"]), (200, &json!("BAD_USER_INPUT")));
+    let code_of = async |revision: i64| {
+        let was = format!("query($id: UUID!) {{ orderAsOf(id: $id, at: {{ revision: {revision} }}) {{ id }} }}");
+        let asked = json!({ "query": was, "variables": { "id": id } });
+        let answer = server.client.post(format!("{}/graphql", server.url)).json(&asked).send().await.unwrap();
+        let (status, answer) = status_and_json(answer).await;
+        (status, answer["errors"][0]["extensions"]["code"].clone())
+    };
+    assert_eq!(code_of(-1).await, (200, json!("BAD_USER_INPUT")));
+    assert_eq!(code_of(1).await, (200, Value::Null));
+    // What cannot be folded is no failure of the server's, and asking again does not help.
+    database.append_nonsense(&format!("order-{id}")).await;
+    assert_eq!(code_of(1).await, (200, json!("HISTORY_NOT_FOLDABLE")));
+}
+
+/// A list reads the columns that its fields take, and no others.
+#[tokio::test]
+async fn a_field_is_the_same_in_a_list_that_shows_nothing_else() {
+    let database = Database::create().await;
+    let server = Server::start(&database).await;
+    let (id, customer) = (Uuid::now_v7(), Uuid::now_v7());
+    server.done(&format!("/v1/customer/{customer}/register"), json!({ "reference": "C1" })).await;
+    list_and_receive(&server, "TEA").await;
+    let mut cart = order("TEA");
+    (cart["customer"], cart["reference"]) = (json!(customer), json!("R1"));
+    let placed = server.done(&format!("/v1/order/{id}/place"), cart).await;
+    server.query("{ customers { totalCount } }", json!({}), placed["position"].as_str()).await;
+    let query = "query($id: UUID!) { order(id: $id) { status shipment { status } } }";
+    until_so(async || {
+        let order = &server.query(query, json!({ "id": id }), None).await["order"];
+        order["status"] == "CONFIRMED" && order["shipment"]["status"] == "REQUESTED"
+    })
+    .await;
+    let cancelled = server.done(&format!("/v1/order/{id}/cancel"), json!({ "reason": "No more tea" })).await;
+    server.query("{ orders { totalCount } }", json!({}), cancelled["position"].as_str()).await;
+    until_so(async || server.query(query, json!({ "id": id }), None).await["order"]["status"] == "CANCELLED").await;
+    let fields = [
+        "id",
+        "nodeId",
+        "reference",
+        "status",
+        "reason",
+        "placedAt",
+        "country",
+        "currency",
+        "lineCount",
+        "units",
+        "changedAt",
+        "revision",
+        "total { amount currency }",
+        "payment { status reference amount { amount } }",
+        "shipment { status }",
+        "customer { id reference }",
+        "lines { lineNo sku quantity unitPrice { amount } }",
+        "checkout { state }",
+        "timeline { what }",
+    ];
+    for field in fields {
+        for list in ["nodes { FIELD }", "edges { cursor node { FIELD } }", "nodes { ...Other }"] {
+            let list = list.replace("FIELD", field);
+            let fragment = if list.contains("Other") {
+                format!("fragment Other on Order {{ a: {field} }}")
+            } else {
+                String::new()
+            };
+            let other = if list.contains("Other") { format!("a: {field}") } else { field.to_owned() };
+            for sort in ["PLACED_AT_ASC", "TOTAL_DESC"] {
+                let query = format!(
+                    "query($id: UUID!) {{ orders(orderBy: {sort}) {{ {list} }} order(id: $id) {{ {other} }} }} {fragment}"
+                );
+                let data = server.query(&query, json!({ "id": id }), None).await;
+                let edge = &data["orders"]["edges"][0];
+                let listed = if edge.is_null() { &data["orders"]["nodes"][0] } else { &edge["node"] };
+                assert_eq!(
+                    (listed, listed.as_object().unwrap().values().any(Value::is_null)),
+                    (&data["order"], false),
+                    "{query}"
+                );
+                if !edge.is_null() {
+                    // What the cursor was made of was read.
+                    let after = format!(
+                        "query($after: String) {{ orders(orderBy: {sort}, after: $after) {{ nodes {{ id }} }} }}"
+                    );
+                    let rest = server.query(&after, json!({ "after": edge["cursor"] }), None).await;
+                    assert_eq!(rest["orders"]["nodes"], json!([]), "{query}");
+                }
+            }
+        }
+    }
 }
 
 #[tokio::test]
