@@ -234,7 +234,7 @@ impl Answer {
         match status {
             // The token has expired.
             401 => Told::Never(detail),
-            408 | 409 | 503 => Told::Later(detail),
+            408 | 409 | 429 | 503 => Told::Later(detail),
             _ if kind == "/problems/body-cut-off" => Told::Later(detail),
             _ => Told::Fault(detail),
         }
