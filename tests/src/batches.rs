@@ -393,16 +393,14 @@ async fn a_token_that_expires_in_the_middle_of_a_batch_counts_no_more() {
 #[tokio::test]
 async fn a_batch_of_which_nothing_comes_any_more_ends_and_says_where() {
     let database = Database::create().await;
-    let settings = [("STOREFOLD_HTTP_BATCH_TIMEOUT", "1"), ("STOREFOLD_HTTP_BODY_TIMEOUT", "1")];
+    let settings = [("STOREFOLD_HTTP_BATCH_TIMEOUT", "2"), ("STOREFOLD_HTTP_BODY_TIMEOUT", "1")];
     let server = Server::start_as(&database, &["--roles", "write"], &settings).await;
     let mut talk = Talk::begin(&server).await;
-    // As long as something comes, it may take longer than any body: half a line is something.
-    let mut pace = tokio::time::interval(Duration::from_millis(300));
-    for (number, byte) in receive("A", "slow").to_string().char_indices().map(|(at, byte)| (at % 20, byte)) {
-        if number == 0 {
-            pace.tick().await;
-        }
-        talk.lines.send(byte.to_string()).await.unwrap();
+    // As long as something comes, it may take longer than any body: a part of a line is something.
+    let mut pace = tokio::time::interval(Duration::from_millis(400));
+    for part in receive("A", "slow").to_string().as_bytes().chunks(16) {
+        pace.tick().await;
+        talk.lines.send(std::str::from_utf8(part).unwrap().to_owned()).await.unwrap();
     }
     talk.say("").await;
     assert_eq!(talk.hear().await.unwrap()["status"], 201);

@@ -335,7 +335,8 @@ async fn commands_that_are_sent_again_are_read_once_and_together() {
     let answers: Vec<_> = some.iter().map(|(id, _)| *id).zip(outcomes.into_iter().map(Result::unwrap)).collect();
     let (reads, events) = site.read();
     assert!(reads <= 6 && events <= 1_100, "{events} events in {reads} reads for {} commands", some.len());
-    site.check(&answers).await;
+    site.check(&answers[..10]).await;
+    site.check(&answers[990..]).await;
     site.read();
     // Those that lie far apart, one with a key that was used for another body, and one that is new.
     let far: Vec<_> = sent.iter().step_by(500).cloned().collect();

@@ -236,11 +236,16 @@ async fn recall<D: Decider>(
         }
         look_up(site, &mut looks, *first, *last).await?;
         let found: Vec<_> = looks.into_values().map(|(place, earlier)| (place, earlier.outcome())).collect();
-        for (place, outcome) in found {
-            letters[place].outcome = outcome;
-        }
+        tell(letters, found);
     }
     Ok(())
+}
+
+/// Notes what was found of commands that may have been done before.
+fn tell<D: Decider>(letters: &mut [Letter<'_, D>], found: Vec<(usize, Option<Outcome<D>>)>) {
+    for (place, outcome) in found {
+        letters[place].outcome = outcome;
+    }
 }
 
 /// Shows the events of commands to those who look for them. The first of them begin at the revision `first`, the last at `last`.
@@ -252,9 +257,13 @@ async fn look_up(
 ) -> Result<(), LoadError> {
     let mut from = first;
     loop {
-        // Most commands lead to one event, or a few.
-        let span = usize::try_from(last.saturating_sub(from)).unwrap_or(PAGE);
-        let page = site.store.read_stream(site.stream, Some(from), Direction::Forwards, PAGE.min(span + FEW)).await?;
+        // Most commands lead to one event, or a few; one that did not probably led to many.
+        let limit = match usize::try_from(last.saturating_sub(from)) {
+            _ if from > last => 8 * FEW,
+            Ok(span) => PAGE.min(span + FEW),
+            Err(_) => PAGE,
+        };
+        let page = site.store.read_stream(site.stream, Some(from), Direction::Forwards, limit).await?;
         for recorded in &page.events {
             let metadata = metadata_of(recorded)?;
             match looks.get_mut(&metadata.command_id) {
@@ -293,10 +302,8 @@ async fn read<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, letters: &mut [Let
         }
     };
     *kept = known.advance(store, stream, look).await?;
-    let found: Vec<_> = looks.into_iter().map(|(place, earlier)| (place, earlier.outcome())).collect();
-    for (place, outcome) in found {
-        letters[place].outcome = outcome;
-    }
+    let found = looks.into_iter().map(|(place, earlier)| (place, earlier.outcome())).collect();
+    tell(letters, found);
     Ok(())
 }
 
