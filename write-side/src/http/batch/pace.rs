@@ -111,15 +111,15 @@ mod tests {
     use super::*;
 
     /// A meter that says this, one after another.
-    fn meter(says: &[Result<(), u64>]) -> Meter {
-        let says = Mutex::new(says.to_vec().into_iter());
+    fn meter<const N: usize>(says: [Result<(), u64>; N]) -> Meter {
+        let says = Mutex::new(says.into_iter());
         Meter::new(move || says.lock().unwrap().next().unwrap().map_err(Duration::from_millis))
     }
 
     #[test]
     fn who_comes_too_soon_is_held_back_and_not_for_ever() {
         let (patience, millis) = (Duration::from_secs(1), Duration::from_millis);
-        let meter = meter(&[Ok(()), Err(700), Err(200), Ok(()), Err(900), Err(101)]);
+        let meter = meter([Ok(()), Err(700), Err(200), Ok(()), Err(900), Err(101)]);
         let mut pace = Pace::of(Some(meter), patience);
         let came = Held::<&str>::new;
         // The first one was counted with the request.
