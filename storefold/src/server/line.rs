@@ -14,10 +14,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::peers::Guest;
 use crate::config::Http;
 
-/// What a connection takes of what there is for all of them.
+/// What a connection takes of what there is for all of them. They are given back in this order: whoever is let in because there is
+/// one place more must not find its peer's taken.
 pub(super) struct Places {
-    pub(super) _one_of_all: OwnedSemaphorePermit,
     pub(super) _one_of_its_peer: Guest,
+    pub(super) _one_of_all: OwnedSemaphorePermit,
 }
 
 /// What a connection knows of the requests on it.

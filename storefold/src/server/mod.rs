@@ -156,7 +156,7 @@ impl Accepting {
                 counter!("http_connections_turned_away_total").increment(1);
                 continue;
             };
-            let places = Places { _one_of_all: place, _one_of_its_peer: guest };
+            let places = Places { _one_of_its_peer: guest, _one_of_all: place };
             let line = Arc::new(Line::default());
             let service = TowerToHyperService::new(service(peer, line.clone()));
             let (builder, http, watcher) = (builder.clone(), self.http.clone(), graceful.watcher());
