@@ -172,7 +172,8 @@ pub(crate) struct Import {
     /// Import into the shop that is served at this address, by its command API, instead of into the configured log.
     #[arg(long, value_name = "URL", conflicts_with = "fulfil")]
     pub(crate) url: Option<String>,
-    /// With --url: a file that holds a token for that shop.
+    /// With --url: a file that holds a token for that shop [default: to a shop on this machine, a token that is signed with the
+    /// key at hand, as by storefold token].
     #[arg(long, requires = "url", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Show no progress bar.

@@ -96,12 +96,16 @@ pub(crate) struct Config {
 pub(crate) struct Http {
     /// How many connections are open at a time.
     pub(crate) connections: usize,
+    /// How many of them are of one peer, unless that is a trusted proxy. `None`: half of them.
+    peer_connections: Option<usize>,
     /// How long the head of a request may take, and the handshake of a connection.
     pub(crate) header_timeout: Duration,
     /// How long a connection is kept without a request.
     pub(crate) idle_timeout: Duration,
     /// How long the body of a request may take to arrive.
     pub(crate) body_timeout: Duration,
+    /// How long nothing may come of a batch, and how long one is slowed down at a line.
+    pub(crate) batch_timeout: Duration,
     /// How long a client may take none of what it is sent.
     pub(crate) write_timeout: Duration,
     /// How long a request may take until its answer begins.
@@ -371,7 +375,9 @@ impl Config {
             ("http.connections", raw.http.connections as u64),
             ("http.header_timeout", raw.http.header_timeout),
             ("http.idle_timeout", raw.http.idle_timeout),
+            ("http.peer_connections", raw.http.peer_connections.unwrap_or(1) as u64),
             ("http.body_timeout", raw.http.body_timeout),
+            ("http.batch_timeout", raw.http.batch_timeout),
             ("http.write_timeout", raw.http.write_timeout),
             ("http.request_timeout", raw.http.request_timeout),
             ("http.in_flight", raw.http.in_flight as u64),
@@ -454,9 +460,11 @@ impl Config {
             Some(self.body_limit.to_string()),
             Some(self.cache_bytes.to_string()),
             Some(self.http.connections.to_string()),
+            self.http.peer_connections.map(|connections| connections.to_string()),
             Some(self.http.header_timeout.as_secs().to_string()),
             Some(self.http.idle_timeout.as_secs().to_string()),
             Some(self.http.body_timeout.as_secs().to_string()),
+            Some(self.http.batch_timeout.as_secs().to_string()),
             Some(self.http.write_timeout.as_secs().to_string()),
             Some(self.http.request_timeout.as_secs().to_string()),
             Some(self.http.header_limit.to_string()),
@@ -516,9 +524,11 @@ impl Http {
         };
         Ok(Self {
             connections: raw.connections,
+            peer_connections: raw.peer_connections,
             header_timeout: Duration::from_secs(raw.header_timeout),
             idle_timeout: Duration::from_secs(raw.idle_timeout),
             body_timeout: Duration::from_secs(raw.body_timeout),
+            batch_timeout: Duration::from_secs(raw.batch_timeout),
             write_timeout: Duration::from_secs(raw.write_timeout),
             request_timeout: Duration::from_secs(raw.request_timeout),
             header_limit: raw.header_limit,
@@ -530,6 +540,11 @@ impl Http {
             forwarded_by: raw.forwarded_by,
             cors_origins: raw.cors_origins,
         })
+    }
+
+    /// How many connections one peer may have.
+    pub(crate) fn connections_per_peer(&self) -> usize {
+        self.peer_connections.unwrap_or_else(|| self.connections.div_ceil(2))
     }
 }
 
@@ -683,7 +698,7 @@ impl Setting {
 }
 
 /// Every setting, in the order in which they are printed.
-const SETTINGS: [Setting; 47] = [
+const SETTINGS: [Setting; 49] = [
     Setting::new("database_url").unset("a private Postgres in the data directory").or_plain_variable(),
     Setting::new("read_database_url").unset("queries go to the database itself").or_plain_variable(),
     Setting::new("event_store_url").unset("the log is in the database").or_plain_variable(),
@@ -712,10 +727,12 @@ const SETTINGS: [Setting; 47] = [
     Setting::new("body_limit"),
     Setting::new("cache_bytes"),
     Setting::new("http.connections"),
-    // Seconds, as the next four.
+    Setting::new("http.peer_connections").unset("half of http.connections"),
+    // Seconds, as the next five.
     Setting::new("http.header_timeout"),
     Setting::new("http.idle_timeout"),
     Setting::new("http.body_timeout"),
+    Setting::new("http.batch_timeout"),
     Setting::new("http.write_timeout"),
     Setting::new("http.request_timeout"),
     // Bytes.
@@ -795,9 +812,11 @@ struct RawToken {
 #[derive(serde::Deserialize)]
 struct RawHttp {
     connections: usize,
+    peer_connections: Option<usize>,
     header_timeout: u64,
     idle_timeout: u64,
     body_timeout: u64,
+    batch_timeout: u64,
     write_timeout: u64,
     request_timeout: u64,
     header_limit: usize,
@@ -837,7 +856,7 @@ struct RawSandbox {
     secret: Option<SecretString>,
 }
 
-fn defaults() -> [(&'static str, &'static str); 27] {
+fn defaults() -> [(&'static str, &'static str); 28] {
     [
         ("listen", "127.0.0.1:8080"),
         ("tokens", "required"),
@@ -855,6 +874,7 @@ fn defaults() -> [(&'static str, &'static str); 27] {
         ("http.header_timeout", "10"),
         ("http.idle_timeout", "75"),
         ("http.body_timeout", "30"),
+        ("http.batch_timeout", "60"),
         ("http.write_timeout", "30"),
         ("http.request_timeout", "60"),
         ("http.header_limit", "65536"),
@@ -1280,6 +1300,7 @@ mod tests {
         for (error, parts) in [
             (file("http.connections = 0"), &["http.connections must not be 0"][..]),
             (file("http.rate_limit = 0"), &["http.rate_limit must not be 0"]),
+            (file("http.peer_connections = 0"), &["http.peer_connections must not be 0"]),
             (file("http.header_limit = 100"), &["http.header_limit = 100", "8192"]),
             (file("http.trusted_proxies = ['10.0.0.0/33']"), &["10.0.0.0/33", "10.0.0.0/8"]),
             (file("http.forwarded_by = 'via'"), &["via", "x-forwarded-for, forwarded"]),

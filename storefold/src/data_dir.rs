@@ -41,6 +41,11 @@ pub(crate) fn token_key(path: &Path) -> io::Result<(PathBuf, SecretString)> {
     made_once(path, TOKEN_KEY, || access::Signer::new_pem().map_err(io::Error::other))
 }
 
+/// Whether there is a key for tokens yet.
+pub(crate) fn has_token_key(path: &Path) -> bool {
+    path.join(TOKEN_KEY).exists()
+}
+
 /// A file of the data directory that is made when it is first asked for, and the secret in it.
 fn made_once(
     path: &Path,

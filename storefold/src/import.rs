@@ -67,6 +67,9 @@ pub(crate) struct Summary {
     pub(crate) seconds: f64,
     /// How long the read models took after that to catch up, in seconds.
     pub(crate) fold_seconds: f64,
+    /// Why it was not waited for the read models of a shop elsewhere; `None` where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unfolded: Option<String>,
     /// Up to where the log has to be folded to see all of it; `None` when nothing was done.
     pub(crate) position: Option<Position>,
     /// What became of the orders that were placed; `None` where none were.
@@ -116,10 +119,12 @@ impl std::fmt::Display for Summary {
                  arrive: {open}, parked: {parked}"
             )?;
         }
-        match (self.commands, self.position) {
-            (None, _) => writeln!(f, "the read models had caught up {fold_seconds:.1} s later")?,
-            (Some(_), Some(position)) => writeln!(f, "the log has it up to {position}")?,
-            (Some(_), None) => {}
+        if let (Some(_), Some(position)) = (self.commands, self.position) {
+            writeln!(f, "the log has it up to {position}")?;
+        }
+        match &self.unfolded {
+            None => writeln!(f, "the read models had caught up {fold_seconds:.1} s later")?,
+            Some(why) => writeln!(f, "the read models were not waited for: {why}")?,
         }
         for Fault { line, problem } in &self.faults {
             writeln!(f, "  line {line}: {problem}")?;
@@ -227,6 +232,7 @@ pub(crate) async fn run(
         faulty,
         seconds,
         fold_seconds: 0.0,
+        unfolded: None,
         position,
         checkouts: None,
         placed,

@@ -123,7 +123,7 @@ async fn run_import(config: &Config, wanted: &cli::Import) -> anyhow::Result<Exi
         let found = std::fs::metadata(&wanted.file);
         found.with_context(|| format!("cannot open {}", wanted.file.display()))?;
     }
-    let remote = wanted.url.as_deref().map(|url| import::Remote::at(url, wanted.token_file.as_deref())).transpose()?;
+    let remote = wanted.url.as_deref().map(|url| remote(config, wanted, url)).transpose()?;
     let options = import::Options {
         source: wanted.source.clone(),
         in_flight: usize::from(wanted.in_flight),
@@ -136,8 +136,16 @@ async fn run_import(config: &Config, wanted: &cli::Import) -> anyhow::Result<Exi
     };
     if let Some(remote) = &remote {
         let target = import::Target::There(remote);
+        let import = async {
+            let mut summary = import::import(&wanted.file, &options, &target).await?;
+            match remote.fold(summary.position, options.progress).await {
+                Ok(seconds) => summary.fold_seconds = seconds,
+                Err(why) => summary.unfolded = Some(why),
+            }
+            Ok(summary)
+        };
         let summary = tokio::select! {
-            summary = import::import(&wanted.file, &options, &target) => summary,
+            summary = import => summary,
             _ = stop.wait_for(|stop| *stop) => Err(anyhow::anyhow!("stopped; run the same import again to go on")),
         };
         return tell_import(wanted, &summary?);
@@ -163,6 +171,19 @@ async fn run_import(config: &Config, wanted: &cli::Import) -> anyhow::Result<Exi
     })
     .await?;
     tell_import(wanted, &summary)
+}
+
+/// The shop elsewhere that is imported into, with the token that it is shown. To one on this machine a token is shown that is
+/// signed with the key that is here, if there is one: whoever can read that may sign what it likes.
+fn remote(config: &Config, wanted: &cli::Import, url: &str) -> anyhow::Result<import::Remote> {
+    let remote = import::Remote::at(url)?;
+    if let Some(path) = &wanted.token_file {
+        return remote.with_token_in(path);
+    }
+    match if remote.is_here() { tokens::at_hand(config, "import")? } else { None } {
+        Some(token) => remote.with_token(&token),
+        None => Ok(remote),
+    }
 }
 
 /// Prints what an import has done, and says how it ended.

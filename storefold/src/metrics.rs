@@ -52,6 +52,7 @@ const FIGURES: &[(&str, Kind, &str)] = &[
     ("http_request_duration_seconds", Kind::Seconds, "From a request's handler to the beginning of its answer."),
     ("http_requests_in_flight", Kind::Gauge, "Requests that are worked on."),
     ("http_requests_turned_away_total", Kind::Counter, "Requests that were answered with no, or not in time."),
+    ("http_connections_turned_away_total", Kind::Counter, "Connections that were closed at once, unread."),
     ("commands_total", Kind::Counter, "Commands that were sent, by what became of them."),
     ("command_duration_seconds", Kind::Seconds, "From a command that was read to its answer."),
     ("command_conflicts_total", Kind::Counter, "Appends that came too late, for another process was faster."),

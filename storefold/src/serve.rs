@@ -15,7 +15,7 @@ use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgPool;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use write_side::http::Problem;
+use write_side::http::{Patience, Problem};
 
 use crate::config::{Config, Role};
 use crate::history::Past;
@@ -52,8 +52,9 @@ async fn run(
     let figures = access::guard(metrics::router(figures, shop), &demanded.gate);
     let mut router = probes(shop.read_pool.clone(), stop.clone()).merge(figures);
     if plays(Role::Write) {
-        let commands =
-            write_side::http::router_until(shop.executor(), shop.registry(), config.body_limit, stop.clone());
+        let patience = Patience { silence: config.http.batch_timeout, unread: config.http.write_timeout };
+        let (executor, registry) = (shop.executor(), shop.registry());
+        let commands = write_side::http::router_until(executor, registry, config.body_limit, patience, stop.clone());
         router = router.merge(access::guard(commands, &demanded.gate));
     }
     if flags.move_gateway {
@@ -82,6 +83,7 @@ async fn run(
         .layer(tower_http::catch_panic::CatchPanicLayer::new())
         .layer(axum::middleware::from_fn(observed::observe));
     let front = Front::new(&config.http, config.tls.as_ref(), demanded.gate.clone())?;
+    let front = front.with_gateway(counter.as_ref().filter(|_| own_gateway).and_then(Counter::secret));
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener
         .with_context(|| format!("cannot listen on {}; choose another address with --listen", config.listen))?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use access::{CustomerId, Gate, Grant, Issuer, Key, Keys, Role, Scopes, Signer, Timing};
 use anyhow::Context as _;
@@ -10,6 +11,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::cli::{Token, TokenRole};
 use crate::config::{Config, Tokens};
 use crate::data_dir;
+
+/// How long a token holds that is made for one run of a program.
+const AT_HAND: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What the callers of this process have to show.
 pub(crate) struct Demanded {
@@ -65,6 +69,28 @@ pub(crate) fn token(config: &Config, wanted: &Token) -> anyhow::Result<String> {
         lifetime: wanted.expires,
     };
     Ok(signer(config)?.token(&grant)?)
+}
+
+/// A token that allows everything, for a program that somebody runs on the machine of the shop; `None` where there is no key that
+/// signs. None is made for it.
+///
+/// # Errors
+/// When the token cannot be signed.
+pub(crate) fn at_hand(config: &Config, subject: &str) -> anyhow::Result<Option<String>> {
+    if !config.token.names_a_key() && !data_dir::has_token_key(&config.data_dir) {
+        return Ok(None);
+    }
+    let Ok(signer) = signer(config) else { return Ok(None) };
+    let expected = &config.token.expected;
+    let grant = Grant {
+        issuer: expected.issuer.clone(),
+        audience: expected.audience.clone(),
+        subject: subject.to_owned(),
+        scopes: Scopes::ALL,
+        customer: None,
+        lifetime: AT_HAND,
+    };
+    Ok(Some(signer.token(&grant)?))
 }
 
 /// The first of the configured keys that signs.

@@ -69,6 +69,14 @@ impl Counter {
         }
     }
 
+    /// What the gateway knows the shop by that this process serves; `None` where it is elsewhere.
+    pub(crate) fn secret(&self) -> Option<&SecretString> {
+        match self {
+            Self::Real(_) => None,
+            Self::Sandbox { secret, .. } => Some(secret),
+        }
+    }
+
     /// The gateway, where this process serves `router` at `address`.
     ///
     /// # Errors
@@ -97,7 +105,7 @@ impl Counter {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port is free for the sandbox's gateway")?;
         let gateway = self.gateway(config, listener.local_addr()?)?;
         let mut serving = JoinSet::new();
-        let front = Front::new(&config.http, None, Gate::open())?;
+        let front = Front::new(&config.http, None, Gate::open())?.with_gateway(self.secret());
         serving.spawn(server::serve(listener, self.router(), front, stop, config.drain_timeout));
         Ok((gateway, serving))
     }

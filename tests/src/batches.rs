@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use access::{Role, Scope, Scopes};
-use futures::StreamExt as _;
+use futures::stream::{BoxStream, StreamExt as _};
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::history::history;
-use crate::support::{Database, Dice, Server, client, status_and_json, token, until_so};
+use crate::support::{Database, Dice, Server, client, status_and_json, token, token_for, until_so};
 
 async fn writer(database: &Database) -> Server {
     Server::start_with(database, &["--roles", "write"]).await
@@ -58,9 +58,9 @@ async fn a_large_batch_is_answered_in_order_and_the_same_when_it_is_sent_again()
             4 => (json!({ "stream": "stock-A", "command": "ship", "data": { "order": Uuid::nil() } }).to_string(), 422),
             5 => (json!({ "stream": "stock-A", "command": "receive", "data": {}, "colour": 1 }).to_string(), 400),
             6 => ("  ".to_owned(), 0),
-            // A hot one among many, but not too hot: what is sent again reads its stream from there on.
+            // A hot one among many.
             roll => {
-                let sku = if roll == 7 { "HOT".to_owned() } else { format!("S{}", dice.roll(2_000)) };
+                let sku = if roll <= 10 { "HOT".to_owned() } else { format!("S{}", dice.roll(2_000)) };
                 (receive(&sku, number).to_string(), 200)
             }
         };
@@ -309,26 +309,154 @@ async fn what_was_begun_goes_on_when_the_client_hangs_up() {
     assert_eq!(server.get("/v1/stock/LAST").await.status(), 404, "half a line is none");
 }
 
+/// A batch in which each line waits for the answer to the one before.
+struct Talk {
+    lines: mpsc::Sender<String>,
+    answers: BoxStream<'static, Vec<u8>>,
+    text: String,
+}
+
+impl Talk {
+    async fn begin(server: &Server) -> Self {
+        let (lines, mut said) = mpsc::channel::<String>(1);
+        let body = futures::stream::poll_fn(move |context| {
+            said.poll_recv(context).map(|line| line.map(Ok::<_, std::io::Error>))
+        });
+        let request = server.client.post(format!("{}/v1/commands", server.url));
+        let request = request.header(CONTENT_TYPE, "application/x-ndjson").body(reqwest::Body::wrap_stream(body));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let answers = response.bytes_stream().map(|chunk| chunk.unwrap().to_vec()).boxed();
+        Self { lines, answers, text: String::new() }
+    }
+
+    async fn say(&self, lines: impl std::fmt::Display) {
+        self.lines.send(format!("{lines}\n")).await.unwrap();
+    }
+
+    /// The next answer; `None` when there are no more.
+    async fn hear(&mut self) -> Option<Value> {
+        while !self.text.contains('\n') {
+            self.text.push_str(&String::from_utf8(self.answers.next().await?).unwrap());
+        }
+        let (line, rest) = self.text.split_once('\n').unwrap();
+        let answer = serde_json::from_str(line).unwrap();
+        self.text = rest.to_owned();
+        Some(answer)
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_stops_says_from_which_line_on() {
     let database = Database::create().await;
     let server = writer(&database).await;
-    let (send, mut lines) = mpsc::channel::<String>(1);
-    let body =
-        futures::stream::poll_fn(move |context| lines.poll_recv(context).map(|line| line.map(Ok::<_, std::io::Error>)));
+    let mut talk = Talk::begin(&server).await;
+    talk.say(format!("{}\n", receive("A", 1))).await;
+    assert_eq!(talk.hear().await.unwrap()["status"], 201);
+    let stopped = tokio::spawn(server.stop());
+    let last = talk.hear().await.unwrap();
+    assert_eq!((&last["line"], &last["problem"]["type"]), (&json!(3), &json!("/problems/stopping")), "{last}");
+    assert_eq!(talk.hear().await, None);
+    assert!(stopped.await.unwrap().success());
+}
+
+/// A batch may outlive its token. What comes after that is not done, and is told so line by line.
+#[tokio::test]
+async fn a_token_that_expires_in_the_middle_of_a_batch_counts_no_more() {
+    let database = Database::create().await;
+    let mut server = Server::start_as(&database, &["--roles", "write"], &[("STOREFOLD_TOKEN_LEEWAY", "0")]).await;
+    server.client = client(&token_for("alice", Scopes::ALL, None, Duration::from_secs(3)));
+    let mut talk = Talk::begin(&server).await;
+    let (mut done, mut pace) = (0, tokio::time::interval(Duration::from_millis(20)));
+    let refused = loop {
+        pace.tick().await;
+        talk.say(receive("A", done)).await;
+        let answer = talk.hear().await.unwrap();
+        if answer["status"] == 401 {
+            break answer;
+        }
+        assert_eq!(answer["answer"]["revision"], json!(done), "{answer}");
+        done += 1;
+    };
+    assert!(done > 0);
+    assert_eq!((&refused["line"], &refused["problem"]["type"]), (&json!(done + 1), &json!("/problems/invalid-token")));
+    // Neither is another one, nor one that was done before.
+    for line in [receive("B", "b"), receive("A", 0)] {
+        talk.say(line).await;
+        assert_eq!(talk.hear().await.unwrap()["problem"]["type"], "/problems/invalid-token");
+    }
+    drop(talk.lines);
+    assert!(talk.answers.next().await.is_none());
+    assert_eq!(database.log_length().await, done);
+}
+
+#[tokio::test]
+async fn a_batch_of_which_nothing_comes_any_more_ends_and_says_where() {
+    let database = Database::create().await;
+    let settings = [("STOREFOLD_HTTP_BATCH_TIMEOUT", "2"), ("STOREFOLD_HTTP_BODY_TIMEOUT", "1")];
+    let server = Server::start_as(&database, &["--roles", "write"], &settings).await;
+    let mut talk = Talk::begin(&server).await;
+    // As long as something comes, it may take longer than any body: a part of a line is something.
+    let mut pace = tokio::time::interval(Duration::from_millis(400));
+    for part in receive("A", "slow").to_string().as_bytes().chunks(16) {
+        pace.tick().await;
+        talk.lines.send(std::str::from_utf8(part).unwrap().to_owned()).await.unwrap();
+    }
+    talk.say("").await;
+    assert_eq!(talk.hear().await.unwrap()["status"], 201);
+    talk.lines.send(r#"{"stream":"stock-A","comm"#.to_owned()).await.unwrap();
+    let last = talk.hear().await.unwrap();
+    assert_eq!((&last["line"], &last["status"]), (&json!(2), &json!(408)), "{last}");
+    assert_eq!(last["problem"]["type"], "/problems/body-too-slow");
+    assert_eq!(talk.hear().await, None);
+    assert_eq!(database.log_length().await, 1);
+}
+
+/// Where a caller may send so many commands in a time, a batch is no way around it: it is slowed down, in its order.
+#[tokio::test]
+async fn a_batch_goes_as_fast_as_its_caller_may_send() {
+    let database = Database::create().await;
+    let settings = [("STOREFOLD_HTTP_RATE_LIMIT", "20"), ("STOREFOLD_HTTP_RATE_WINDOW", "2")];
+    let server = Server::start_as(&database, &["--roles", "write"], &settings).await;
+    let begun = Instant::now();
+    let answers = parsed(&batch(&server, (0..40).map(|number| format!("{}\n", receive("A", number))).collect()).await);
+    // Twenty at once, and then ten a second.
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(1_950), "{took:?}");
+    let revisions: Vec<_> = answers.iter().map(|answer| answer["answer"]["revision"].as_u64()).collect();
+    assert_eq!(revisions, (0..40).map(Some).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_batch_that_would_have_to_wait_for_too_long_ends_and_says_where() {
+    let database = Database::create().await;
+    let settings = [
+        ("STOREFOLD_HTTP_RATE_LIMIT", "3"),
+        ("STOREFOLD_HTTP_RATE_WINDOW", "3600"),
+        ("STOREFOLD_HTTP_BATCH_TIMEOUT", "1"),
+    ];
+    let mut server = Server::start_as(&database, &["--roles", "write"], &settings).await;
+    let lines = || (0..5).map(|number| format!("\n{}\n", receive("A", number))).collect::<String>();
+    let answers = parsed(&batch(&server, lines()).await);
+    let told: Vec<_> = answers.iter().map(|answer| (answer["line"].as_u64(), answer["status"].as_u64())).collect();
+    assert_eq!(told, [(2, 201), (4, 200), (6, 200), (8, 429)].map(|(line, status)| (Some(line), Some(status))));
+    let problem = &answers[3]["problem"];
+    assert_eq!(problem["type"], "/problems/rate-limited");
+    let wait = problem["retry_after_seconds"].as_u64().unwrap();
+    assert!((1_000..=1_200).contains(&wait), "{problem}");
+    assert_eq!(database.log_length().await, 3);
+    // Its caller has sent as much as it may, one way or the other; nobody else has.
+    assert_eq!(server.get("/v1/stock/A").await.status(), 429);
     let request =
         server.client.post(format!("{}/v1/commands", server.url)).header(CONTENT_TYPE, "application/x-ndjson");
-    let response = request.body(reqwest::Body::wrap_stream(body)).send().await.unwrap();
-    let mut answers = response.bytes_stream();
-    send.send(format!("{}\n\n", receive("A", 1))).await.unwrap();
-    let first = answers.next().await.unwrap().unwrap();
-    assert_eq!(parsed(std::str::from_utf8(&first).unwrap())[0]["status"], 201);
-    let stopped = tokio::spawn(server.stop());
-    let last = answers.next().await.unwrap().unwrap();
-    let last = &parsed(std::str::from_utf8(&last).unwrap())[0];
-    assert_eq!((&last["line"], &last["problem"]["type"]), (&json!(3), &json!("/problems/stopping")), "{last}");
-    assert!(answers.next().await.is_none());
-    assert!(stopped.await.unwrap().success());
+    assert_eq!(request.body(lines()).send().await.unwrap().status(), 429);
+    server.client = client(&token("bob", Scopes::ALL, None));
+    let request =
+        server.client.post(format!("{}/v1/commands", server.url)).header(CONTENT_TYPE, "application/x-ndjson");
+    let response = request.body(receive("B", 1).to_string()).send().await.unwrap();
+    let told = response.headers()["ratelimit"].to_str().unwrap().to_owned();
+    assert!(told.starts_with("\"default\";r=2;"), "a batch of one line counts as one request: {told}");
+    assert_eq!(parsed(&response.text().await.unwrap())[0]["status"], 201);
 }
 
 /// Every event by its place, in short.
@@ -401,8 +529,7 @@ async fn an_import_elsewhere_goes_on_where_it_was_and_says_why_it_cannot() {
     assert_eq!(database.log_length().await, length);
 
     for (arguments, told) in [
-        (&["import", history, "--url", &server.url][..], "--token-file"),
-        (&["import", history, "--url", "nowhere"], "--url"),
+        (&["import", history, "--url", "nowhere"][..], "--url"),
         (&["import", history, "--url", &server.url, "--token-file", "/no/such/file"], "/no/such/file"),
         (&["import", history, "--url", &server.url, "--token-file", token, "--live"], "--card"),
     ] {
@@ -410,6 +537,57 @@ async fn an_import_elsewhere_goes_on_where_it_was_and_says_why_it_cannot() {
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && complaint.contains(told), "{arguments:?}: {complaint}");
     }
+
+    // On the shop's own machine the key is there that it signs with. One that is not the shop's signs nothing that counts.
+    database.run_well(&["import", history, "--url", &server.url]).await;
+    assert_eq!(database.log_length().await, length);
+    let folder = tempfile::tempdir().unwrap();
+    for key in [None, Some(r#"{"kty":"oct","kid":"others","k":"HwECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}"#)] {
+        let mut command = database.command(&["import", history, "--url", &server.url, "--data-dir"]);
+        command.arg(folder.path()).env_remove("STOREFOLD_TOKEN_KEY").envs(key.map(|key| ("STOREFOLD_TOKEN_KEY", key)));
+        let output = command.output().await.unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && complaint.contains("--token-file"), "{complaint}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a key was made for nothing");
+    }
+}
+
+/// When it is over, the read models have it, as after an import into one's own log; where they cannot be asked, that is told.
+#[tokio::test]
+async fn an_import_elsewhere_waits_for_the_read_models() {
+    let database = Database::create().await;
+    let server = Server::start_by_hand(&database).await;
+    let history = history(120);
+    let lines = file(&history.ndjson);
+    let lines = lines.path().to_str().unwrap();
+    let import = ["import", "--json", lines, "--url", &server.url];
+    let summary: Value = serde_json::from_str(&database.run_well(&import).await).unwrap();
+    assert!(summary["fold_seconds"].is_f64() && summary.get("unfolded").is_none(), "{summary}");
+    let read = server.query("{ orders { totalCount } projections { position } }", json!({}), None).await;
+    assert_eq!(read["orders"]["totalCount"], history.expected["orders"]);
+    let place = |position: &Value| {
+        let (commit, prepare) = position.as_str().unwrap().split_once('/').unwrap();
+        [commit, prepare].map(|number| number.parse::<u64>().unwrap())
+    };
+    let models = read["projections"].as_array().unwrap();
+    assert!(models.len() > 5 && models.iter().all(|model| place(&model["position"]) >= place(&summary["position"])));
+    let printed = database.run_well(&["import", lines, "--url", &server.url]).await;
+    assert!(printed.contains("the read models had caught up "), "{printed}");
+
+    // A token for the commands alone may not ask how far they are; a process that only writes cannot say.
+    let scopes = [Scope::OrdersRecord, Scope::CatalogWrite, Scope::StockWrite, Scope::CustomersWrite];
+    let scopes = scopes.into_iter().fold(Scopes::NONE, Scopes::with);
+    let short = file(&token("importer", scopes, None));
+    let short = short.path().to_str().unwrap();
+    let printed = database.run_well(&["import", lines, "--url", &server.url, "--token-file", short]).await;
+    assert!(
+        printed.contains("the read models were not waited for: ") && printed.contains("operations:read"),
+        "{printed}"
+    );
+    let write_only = writer(&database).await;
+    let import = ["import", "--json", lines, "--url", &write_only.url];
+    let summary: Value = serde_json::from_str(&database.run_well(&import).await).unwrap();
+    assert!(summary["unfolded"].as_str().is_some_and(|why| why.contains("404")), "{summary}");
 }
 
 #[tokio::test]

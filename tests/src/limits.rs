@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::Command;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -114,10 +114,178 @@ async fn whoever_reads_no_answer_is_let_go() {
     assert!((1..500).contains(&answers), "{answers}");
 }
 
+/// Whoever follows something and leaves it unread holds up nobody but itself, and not for long.
+#[tokio::test]
+async fn whoever_follows_and_reads_nothing_is_let_go() {
+    const DESCRIBED: usize = 2_000;
+    let database = Database::create().await;
+    let settings = [("STOREFOLD_HTTP_WRITE_TIMEOUT", "1")];
+    let server = Server::start_as(&database, &["--roles", "write"], &settings).await;
+    // More than the buffers of both sides hold.
+    let price = json!({ "minor": 250, "currency": "GBP" });
+    let list = json!({ "stream": "product-A", "command": "list", "data": { "name": "Tea", "price": price } });
+    let describe = |number: usize| {
+        let data = json!({ "description": format!("{number:04000}") });
+        json!({ "stream": "product-A", "command": "describe", "data": data })
+    };
+    let lines = std::iter::once(list).chain((0..DESCRIBED).map(describe)).map(|line| format!("{line}\n"));
+    let request = server.client.post(format!("{}/v1/commands", server.url));
+    let request = request.header("Content-Type", "application/x-ndjson").body(lines.collect::<String>());
+    request.send().await.unwrap().text().await.unwrap();
+    assert_eq!(database.log_length().await, DESCRIBED as i64 + 1);
+
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    let mut deaf = socket.connect(address(&server)).await.unwrap();
+    let ask = head("/v1/product/A/events?follow&from=0", 0).replacen("POST", "GET", 1);
+    deaf.write_all(ask.as_bytes()).await.unwrap();
+    let port = deaf.local_addr().unwrap().port();
+    until_so(async || is_connected(&server, port)).await;
+    until_so(async || !is_connected(&server, port)).await;
+    assert_eq!(server.get("/v1/product/A").await.status(), 200, "others are served");
+    let words = last_words(deaf).await;
+    assert!(words.starts_with("HTTP/1.1 200 ") && words.contains("text/event-stream"), "{:.200}", words);
+    let events = words.matches("event: ProductDescribed").count();
+    assert!((1..DESCRIBED).contains(&events), "{events}");
+}
+
+/// A client that is let in, asks when it is told to, and stays.
+struct Guest(TcpStream);
+
+impl Guest {
+    /// One who comes from an address of this machine, and waits for its place.
+    async fn from(peer: [u8; 4], server: &Server) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((peer, 0))).unwrap();
+        Self(socket.connect(address(server)).await.unwrap())
+    }
+
+    async fn ask(&mut self, path: &str) {
+        self.0.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+    }
+
+    /// Whether it is answered that the server lives; `false` when the connection ends instead.
+    async fn is_answered(&mut self) -> bool {
+        let mut words = Vec::new();
+        while !words.ends_with(b"alive\n") {
+            let mut chunk = [0; 1024];
+            match self.0.read(&mut chunk).await {
+                Ok(0) | Err(_) => return false,
+                Ok(count) => words.extend(&chunk[..count]),
+            }
+        }
+        true
+    }
+
+    async fn lives(&mut self) -> bool {
+        self.ask("/livez").await;
+        self.is_answered().await
+    }
+
+    /// Whether nothing has come.
+    fn has_heard_nothing(&self) -> bool {
+        self.0.try_read(&mut [0; 1]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+}
+
+const HERE: [u8; 4] = [127, 0, 0, 1];
+
+#[tokio::test]
+async fn who_finds_no_place_waits_until_one_is_free() {
+    let database = Database::create().await;
+    let settings = [("STOREFOLD_HTTP_CONNECTIONS", "3"), ("STOREFOLD_HTTP_PEER_CONNECTIONS", "3")];
+    let server = Server::start_as(&database, &["--roles", "write,read"], &settings).await;
+    let (mut first, mut second) = (Guest::from(HERE, &server).await, Guest::from(HERE, &server).await);
+    assert!(first.lives().await && second.lives().await);
+    // A connection that was handed over for a WebSocket has its place as well.
+    let mut third = Guest::from(HERE, &server).await;
+    let upgrade = "GET /graphql HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                   Sec-WebSocket-Protocol: graphql-transport-ws\r\n";
+    let upgrade = format!("{upgrade}Authorization: Bearer {}\r\n\r\n", token("tests", Scopes::ALL, None));
+    third.0.write_all(upgrade.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    third.0.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 101");
+
+    let mut fourth = Guest::from(HERE, &server).await;
+    fourth.ask("/livez").await;
+    for _ in 0..50 {
+        assert!(first.lives().await && second.lives().await);
+    }
+    assert!(fourth.has_heard_nothing());
+    drop(third);
+    assert!(fourth.is_answered().await);
+    let mut fifth = Guest::from(HERE, &server).await;
+    fifth.ask("/livez").await;
+    for _ in 0..50 {
+        assert!(first.lives().await && fourth.lives().await);
+    }
+    assert!(fifth.has_heard_nothing());
+    drop(second);
+    assert!(fifth.is_answered().await);
+}
+
+#[tokio::test]
+async fn one_peer_has_so_many_connections_and_a_trusted_proxy_any_number() {
+    let database = Database::create().await;
+    let settings = [("STOREFOLD_HTTP_PEER_CONNECTIONS", "2"), ("STOREFOLD_HTTP_TRUSTED_PROXIES", "127.0.0.3")];
+    let server = Server::start_as(&database, &["--roles", "write"], &settings).await;
+    let (mut first, mut second) = (Guest::from(HERE, &server).await, Guest::from(HERE, &server).await);
+    assert!(first.lives().await && second.lives().await);
+    for _ in 0..3 {
+        let third = Guest::from(HERE, &server).await;
+        assert_eq!(last_words(third.0).await, "", "it was closed at once");
+    }
+    assert!(first.lives().await && second.lives().await);
+    // From elsewhere one comes in all the same.
+    let mut other = Guest::from([127, 0, 0, 2], &server).await;
+    assert!(other.lives().await);
+    let mut proxied = Vec::new();
+    for _ in 0..10 {
+        let mut one = Guest::from([127, 0, 0, 3], &server).await;
+        assert!(one.lives().await);
+        proxied.push(one);
+    }
+    let ask = head("/metrics", 0).replacen("POST", "GET", 1).replacen("\r\n", "\r\nConnection: close\r\n", 1);
+    other.0.write_all(ask.as_bytes()).await.unwrap();
+    let figures = last_words(other.0).await;
+    assert!(figures.contains("\nhttp_connections_turned_away_total 3\n"), "{figures}");
+    drop(first);
+    until_so(async || Guest::from(HERE, &server).await.lives().await).await;
+}
+
+/// Whoever is on this machine, and whomever a proxy on it brings, is nobody in particular to the sandbox's gateway. The shop is.
+#[tokio::test]
+async fn the_shop_alone_asks_its_own_gateway_as_often_as_it_likes() {
+    let database = Database::create().await;
+    let settings = [("STOREFOLD_HTTP_RATE_LIMIT", "4"), ("STOREFOLD_HTTP_RATE_WINDOW", "3600")];
+    let server = Server::start_as(&database, &["--fulfil"], &settings).await;
+    let payments = format!("{}/sandbox/gateway/payments", server.url);
+    let nobody = Client::new();
+    for status in [401, 401, 401, 401, 429, 429] {
+        assert_eq!(nobody.post(&payments).body("{}").send().await.unwrap().status(), status);
+    }
+    let price = json!({ "minor": 250, "currency": "GBP" });
+    server.done("/v1/product/A/list", json!({ "name": "Tea", "price": price })).await;
+    server.done("/v1/stock/A/receive", json!({ "quantity": 9 })).await;
+    let order = uuid::Uuid::now_v7();
+    let cart = json!({ "country": "France", "currency": "GBP", "card": "tok_approved",
+        "lines": [{ "sku": "A", "quantity": 2 }] });
+    server.done(&format!("/v1/order/{order}/place"), cart).await;
+    // Authorised and captured, from the address that has sent as much as it may.
+    let captured = "select count(*) from log.events where type = 'PaymentCaptured'";
+    until_so(async || database.number(captured).await == 1).await;
+    assert_eq!(nobody.post(&payments).body("{}").send().await.unwrap().status(), 429);
+}
+
+fn address(server: &Server) -> SocketAddr {
+    server.url.split_once("://").unwrap().1.parse().unwrap()
+}
+
 /// Whether the server still has the connection from a port of this machine.
 fn is_connected(server: &Server, from: u16) -> bool {
-    let address: SocketAddr = server.url.split_once("://").unwrap().1.parse().unwrap();
-    let ends = [address.port(), from].map(|port| format!(":{port:04X}"));
+    let ends = [address(server).port(), from].map(|port| format!(":{port:04X}"));
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     table.lines().any(|line| {
         let columns: Vec<&str> = line.split_whitespace().collect();

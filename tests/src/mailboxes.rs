@@ -33,6 +33,9 @@ struct Gated {
     lost: AtomicUsize,
     /// How many of the next ones meet a stream that has moved on.
     overtaken: AtomicUsize,
+    /// How often a stream was read, and how many events that gave.
+    reads: AtomicUsize,
+    events_read: AtomicUsize,
 }
 
 fn one_less(left: &AtomicUsize) -> bool {
@@ -63,7 +66,12 @@ impl EventStore for Gated {
         direction: Direction,
         limit: usize,
     ) -> Result<StreamPage, ReadError> {
-        self.log.read_stream(stream, from, direction, limit).await
+        // A log takes its time: whoever comes meanwhile waits.
+        tokio::task::yield_now().await;
+        let page = self.log.read_stream(stream, from, direction, limit).await?;
+        self.reads.fetch_add(1, Relaxed);
+        self.events_read.fetch_add(page.events.len(), Relaxed);
+        Ok(page)
     }
 
     async fn read_all(&self, after: Option<Position>, filter: &Filter, limit: usize) -> Result<AllPage, ReadError> {
@@ -102,6 +110,8 @@ impl Site {
             written_and_lost: none(),
             lost: none(),
             overtaken: none(),
+            reads: none(),
+            events_read: none(),
         });
         Self { executor: Executor::new(store.clone()), store, sku: "TEA".parse().unwrap() }
     }
@@ -134,6 +144,11 @@ impl Site {
         // One after another they are begun; the last one opens the gate.
         let sent = join_all(bodies.iter().map(|(id, body)| self.send(*id, body.clone())));
         join(sent, async { self.let_through(10_000) }).await.0
+    }
+
+    /// How often a stream was read, and how many events that gave, since this was asked last.
+    fn read(&self) -> (usize, usize) {
+        (self.store.reads.swap(0, Relaxed), self.store.events_read.swap(0, Relaxed))
     }
 
     fn appends(&self) -> usize {
@@ -295,6 +310,46 @@ async fn after_a_lost_answer_each_gets_its_own() {
             }
         }
     }
+}
+
+/// Whoever does not know what became of many commands to one aggregate sends all of them again. They are looked up where they are,
+/// together, and the rest of a long stream is not read for them.
+#[tokio::test]
+async fn commands_that_are_sent_again_are_read_once_and_together() {
+    const HISTORY: usize = 5_000;
+    let site = Site::with(1).await;
+    let mut sent = Vec::new();
+    for _ in 0..HISTORY / 1_000 {
+        let some = each((0..1_000).map(|_| receive(1)));
+        site.together(&some).await.into_iter().for_each(|outcome| assert!(outcome.is_ok(), "{outcome:?}"));
+        sent.extend(some);
+    }
+    site.read();
+    // One alone, from the middle of the history.
+    site.send(sent[HISTORY / 2].0, receive(1)).await.unwrap();
+    let (reads, events) = site.read();
+    assert!(reads == 1 && events <= 16, "{events} events in {reads} reads");
+    // A thousand that lie in a row: the first has its turn alone, and those that wait are looked up up to 256 at a time.
+    let some = &sent[2_000..3_000];
+    let outcomes = join_all(some.iter().map(|(id, body)| site.send(*id, body.clone()))).await;
+    let answers: Vec<_> = some.iter().map(|(id, _)| *id).zip(outcomes.into_iter().map(Result::unwrap)).collect();
+    let (reads, events) = site.read();
+    assert!(reads <= 6 && events <= 1_100, "{events} events in {reads} reads for {} commands", some.len());
+    site.check(&answers[..10]).await;
+    site.check(&answers[990..]).await;
+    site.read();
+    // Those that lie far apart, one with a key that was used for another body, and one that is new.
+    let far: Vec<_> = sent.iter().step_by(500).cloned().collect();
+    let mut far: Vec<_> = far.into_iter().chain(each([receive(7)])).collect();
+    far[3].1 = receive(2);
+    let outcomes = site.together(&far).await;
+    let reused: Vec<_> = outcomes.iter().map(|outcome| matches!(outcome, Err(ExecuteError::KeyReused))).collect();
+    assert_eq!(reused.iter().position(|reused| *reused), Some(3), "{outcomes:?}");
+    let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!((done, outcomes.len()), (far.len() - 1, HISTORY / 500 + 1));
+    let (reads, events) = site.read();
+    assert!(reads <= far.len() && events <= 16 * far.len(), "{events} events in {reads} reads");
+    assert_eq!(site.events().await.len(), HISTORY + 2);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 //! revision: until then nobody is told anything, for when another process was faster all of it is decided anew.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use domain::codec::{CodecError, StoredEvent};
@@ -23,6 +24,12 @@ use crate::execute::{Answer, EventRef, ExecuteError, MAX_ATTEMPTS};
 use crate::explain::{ForeseenEvent, Foresight, Prospect};
 use crate::load::{LoadError, Loaded, PAGE, metadata_of};
 use crate::snapshots::Snapshots;
+
+/// How far apart the events of two commands may begin that are looked up in one read. To read over so many events costs less
+/// than to read once more.
+const NEAR: u64 = 64;
+/// How many events are read with the first one of a command: they may be its own too.
+const FEW: usize = 8;
 
 /// What became of a command.
 pub(crate) type Outcome<D> = Result<Answer, ExecuteError<<D as Decider>::Refusal>>;
@@ -105,11 +112,10 @@ pub(crate) async fn carry_out<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, le
 
 async fn attempt<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, letters: &mut [Letter<'_, D>]) -> Result<(), Failure> {
     let Site { store, stream, .. } = site;
-    for letter in letters.iter_mut() {
-        if let Some(first) = kept.place_of(letter.envelope.command_id) {
-            letter.outcome = earlier(store, stream, &letter.envelope, first).await.map_err(Failure::Load)?;
-        }
-    }
+    let known = letters.iter().enumerate();
+    let known = known.filter_map(|(place, letter)| Some((kept.place_of(letter.envelope.command_id)?, place)));
+    let known = known.collect();
+    recall(site, letters, known).await.map_err(Failure::Load)?;
     // That there is nothing yet where a command begins an aggregate is presumed without reading, too.
     let first = letters.iter().find(|letter| letter.is_open());
     let is_known = kept.loaded.revision.is_some() || first.is_some_and(|first| D::opens(&first.command));
@@ -201,17 +207,79 @@ pub(crate) async fn foresee<D: Decider>(
 
 /// Answers the commands that were done before the snapshot at `base`. Says whether the snapshot is still there.
 async fn ask_snapshot<D: Decider>(site: Site<'_>, base: u64, letters: &mut [Letter<'_, D>]) -> Result<bool, LoadError> {
-    let Site { store, stream, snapshots } = site;
     let open = letters.iter().filter(|letter| letter.is_open());
     let commands: Vec<Uuid> = open.map(|letter| letter.envelope.command_id).collect();
-    let Some(snapshots) = snapshots else { return Ok(false) };
-    let Some(found) = snapshots.find(stream, base, &commands).await? else { return Ok(false) };
-    for letter in letters.iter_mut().filter(|letter| letter.is_open()) {
-        if let Some(&first) = found.get(&letter.envelope.command_id) {
-            letter.outcome = earlier(store, stream, &letter.envelope, first).await?;
+    let Some(snapshots) = site.snapshots else { return Ok(false) };
+    let Some(found) = snapshots.find(site.stream, base, &commands).await? else { return Ok(false) };
+    let open = letters.iter().enumerate().filter(|(_, letter)| letter.is_open());
+    let known = open.filter_map(|(place, letter)| Some((*found.get(&letter.envelope.command_id)?, place)));
+    let known = known.collect();
+    recall(site, letters, known).await?;
+    Ok(true)
+}
+
+/// Answers commands that were done before. `known` is where the events of each begin, and which letter it is. What lies near
+/// together is read together, and no more of the stream than that: commands that are sent again come many at a time, and those
+/// of a busy aggregate lie in a row.
+async fn recall<D: Decider>(
+    site: Site<'_>,
+    letters: &mut [Letter<'_, D>],
+    mut known: Vec<(u64, usize)>,
+) -> Result<(), LoadError> {
+    known.sort_unstable();
+    for near in known.chunk_by(|(one, _), (next, _)| next - one <= NEAR) {
+        let (Some((first, _)), Some((last, _))) = (near.first(), near.last()) else { continue };
+        let mut looks = HashMap::with_capacity(near.len());
+        for (_, place) in near {
+            let envelope = &*letters[*place].envelope;
+            looks.insert(envelope.command_id, (*place, Earlier::new(envelope)));
+        }
+        look_up(site, &mut looks, *first, *last).await?;
+        let found: Vec<_> = looks.into_values().map(|(place, earlier)| (place, earlier.outcome())).collect();
+        tell(letters, found);
+    }
+    Ok(())
+}
+
+/// Notes what was found of commands that may have been done before.
+fn tell<D: Decider>(letters: &mut [Letter<'_, D>], found: Vec<(usize, Option<Outcome<D>>)>) {
+    for (place, outcome) in found {
+        letters[place].outcome = outcome;
+    }
+}
+
+/// Shows the events of commands to those who look for them. The first of them begin at the revision `first`, the last at `last`.
+async fn look_up(
+    site: Site<'_>,
+    looks: &mut HashMap<Uuid, (usize, Earlier<'_>)>,
+    first: u64,
+    last: u64,
+) -> Result<(), LoadError> {
+    let mut from = first;
+    loop {
+        // Most commands lead to one event, or a few; one that did not probably led to many.
+        let limit = match usize::try_from(last.saturating_sub(from)) {
+            _ if from > last => 8 * FEW,
+            Ok(span) => PAGE.min(span + FEW),
+            Err(_) => PAGE,
+        };
+        let page = site.store.read_stream(site.stream, Some(from), Direction::Forwards, limit).await?;
+        for recorded in &page.events {
+            let metadata = metadata_of(recorded)?;
+            match looks.get_mut(&metadata.command_id) {
+                Some((_, earlier)) => {
+                    earlier.look_at(recorded, &metadata);
+                }
+                // A command's events stand side by side: those of the last one have ended.
+                None if recorded.revision > last => return Ok(()),
+                None => {}
+            }
+            from = recorded.revision + 1;
+        }
+        if page.end {
+            return Ok(());
         }
     }
-    Ok(true)
 }
 
 /// Reads what is new in the stream; where nothing is known of it, from its snapshot on. Commands that were done before get their answer.
@@ -234,14 +302,12 @@ async fn read<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, letters: &mut [Let
         }
     };
     *kept = known.advance(store, stream, look).await?;
-    let found: Vec<_> = looks.into_iter().map(|(place, earlier)| (place, earlier.outcome())).collect();
-    for (place, outcome) in found {
-        letters[place].outcome = outcome;
-    }
+    let found = looks.into_iter().map(|(place, earlier)| (place, earlier.outcome())).collect();
+    tell(letters, found);
     Ok(())
 }
 
-/// What a command led to, if it was done before: the stream is searched for it, from this revision on.
+/// What a command led to, if it was done before: the stream is searched for it from its beginning.
 ///
 /// # Errors
 /// [`LoadError`].
@@ -249,12 +315,11 @@ pub(crate) async fn earlier<R>(
     store: &dyn EventStore,
     stream: &StreamName,
     envelope: &Envelope,
-    from: u64,
 ) -> Result<Option<Result<Answer, ExecuteError<R>>>, LoadError>
 where
     R: std::error::Error + 'static,
 {
-    let (mut earlier, mut from) = (Earlier::new(envelope), from);
+    let (mut earlier, mut from) = (Earlier::new(envelope), 0);
     loop {
         let page = store.read_stream(stream, Some(from), Direction::Forwards, PAGE).await?;
         for recorded in &page.events {

@@ -169,7 +169,7 @@ impl Executor {
         envelope: &Envelope,
     ) -> Result<Option<Answer>, ExecuteError<D::Refusal>> {
         let stream = stream_of::<D>(id)?;
-        batch::earlier(self.store(), &stream, envelope, 0).await?.transpose()
+        batch::earlier(self.store(), &stream, envelope).await?.transpose()
     }
 
     /// Executes a command and answers when its events are durable.

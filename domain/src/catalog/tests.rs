@@ -3,7 +3,7 @@
 use super::*;
 use crate::fixtures::{money, text};
 use crate::money::Money;
-use crate::testing::{assert_golden, given};
+use crate::testing::{assert_golden, assert_snapshot, given};
 
 fn gbp(minor: i64) -> Money {
     money(minor, "GBP")
@@ -169,6 +169,12 @@ fn a_refusal_carries_its_figures() {
     assert_eq!(refusal.to_string(), "the product is priced in GBP, not in EUR");
     let shown = serde_json::json!({ "refusal": "currency-mismatch", "listed": "GBP", "offered": "EUR" });
     assert_eq!(serde_json::to_value(refusal).unwrap(), shown);
+}
+
+#[test]
+fn snapshots_stay_what_they_are() {
+    let history = [listed(), renamed("Lamp"), described("Red"), repriced(425, 450), discontinued(), relisted()];
+    assert_snapshot::<Product>(history, concat!(env!("CARGO_MANIFEST_DIR"), "/src/catalog/snapshot.json"));
 }
 
 #[test]

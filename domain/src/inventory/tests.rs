@@ -6,7 +6,7 @@ use super::*;
 use crate::decider::fold;
 use crate::fixtures::{order, quantity, text};
 use crate::ids::OrderId;
-use crate::testing::{assert_golden, given};
+use crate::testing::{assert_golden, assert_snapshot, given};
 
 fn receive(units: i64) -> Receive {
     Receive { quantity: quantity(units) }
@@ -250,9 +250,9 @@ fn stock_that_was_enough_in_between_runs_low_again() {
     recovered(threshold_set(3)).when(set_threshold(4)).then([threshold_set(4), ran_low(4, 4)]);
 }
 
-#[test]
-fn its_history_makes_the_stock() {
-    let history = [
+/// A history with every event.
+fn history() -> [Event; 12] {
+    [
         received(10),
         reserved(order(1), 1),
         reserved(order(2), 2),
@@ -264,8 +264,13 @@ fn its_history_makes_the_stock() {
         threshold_set(2),
         threshold_set(4),
         ran_low(4, 4),
-    ];
-    given::<Stock>(history).then_state(StockState {
+        depleted(),
+    ]
+}
+
+#[test]
+fn its_history_makes_the_stock() {
+    given::<Stock>(history()).then_state(StockState {
         on_hand: 7,
         reserved: 3,
         available: 4,
@@ -292,6 +297,11 @@ fn a_refusal_carries_its_figures() {
     assert_eq!(refusal.to_string(), "3 units were counted, but 4 are reserved; release reservations first");
     let shown = serde_json::json!({ "refusal": "count-below-reserved", "counted": 3, "reserved": 4 });
     assert_eq!(serde_json::to_value(refusal).unwrap(), shown);
+}
+
+#[test]
+fn snapshots_stay_what_they_are() {
+    assert_snapshot::<Stock>(history(), concat!(env!("CARGO_MANIFEST_DIR"), "/src/inventory/snapshot.json"));
 }
 
 #[test]

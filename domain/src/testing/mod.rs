@@ -29,7 +29,7 @@ use similar::TextDiff;
 use crate::decider::{Decider, fold};
 use crate::process::Process;
 
-pub use stored::{assert_golden, assert_round_trip};
+pub use stored::{assert_golden, assert_round_trip, assert_snapshot};
 
 /// An aggregate with a history.
 #[must_use = "a history alone tests nothing: go on with `when`"]

@@ -6,10 +6,11 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::diff;
 use crate::codec::{CodecError, StoredEvent};
+use crate::decider::{Decider, fold};
 
 /// Asserts that every schema of every event type of `E` can still be read, and that the newest is still written as it was.
 ///
@@ -56,6 +57,50 @@ pub fn assert_round_trip<E: StoredEvent + Debug + PartialEq>(event: &E) {
         Ok(back) => assert_eq!(&back, event, "the event comes back changed"),
         Err(error) => panic!("{event:?}: {}", with_causes(&error)),
     }
+}
+
+/// Asserts that what snapshots keep of an aggregate with this history is what `file` says, in the form that it says.
+///
+/// A snapshot of another form is passed over, and one of the same form is believed. So the number given to
+/// [`Snapshots::json`](crate::decider::Snapshots::json) has to be raised when `evolve` makes another state of the same events in
+/// the same shape, and nothing but a history that was folded before notices. Let it have every event.
+///
+/// # Panics
+/// When another state is made in the same form, or the form is another one. Then it says what is to be done.
+#[track_caller]
+pub fn assert_snapshot<D: Decider>(history: impl IntoIterator<Item = D::Event>, file: impl AsRef<Path>) {
+    let file = file.as_ref();
+    let history: Vec<_> = history.into_iter().collect();
+    let Some(form) = D::snapshots() else { panic!("no snapshots are taken of {}", D::CATEGORY) };
+    let state = match form.encode(&fold::<D>(&history)) {
+        Ok(state) => state,
+        Err(error) => panic!("the state of {} has no JSON form: {error}", D::CATEGORY),
+    };
+    let form = form.form();
+    let (number, schema) = form.split_once('\n').unwrap_or_default();
+    let now =
+        json!({ "fold": parsed(number.as_bytes()), "schema": parsed(schema.as_bytes()), "state": parsed(&state) });
+    let kept = parsed(&fs::read(file).unwrap_or_default());
+    if kept == now {
+        return;
+    }
+    let same_form = ["fold", "schema"].iter().all(|part| kept[part] == now[part]);
+    let (before, after) = (pretty(kept.to_string().as_bytes()), pretty(now.to_string().as_bytes()));
+    let differs = diff(&before, &after);
+    if same_form {
+        panic!(
+            "another state is made of the same events in the same form, and old snapshots would be believed: raise the number \
+             of Snapshots::json for {}, then let {} say so\n{differs}",
+            D::CATEGORY,
+            file.display()
+        );
+    }
+    panic!("snapshots of {} have a new form; let {} say so\n{differs}\n{after}", D::CATEGORY, file.display());
+}
+
+/// JSON, or nothing where it is none.
+fn parsed(json: &[u8]) -> Value {
+    serde_json::from_slice(json).unwrap_or_default()
 }
 
 fn read(folder: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {

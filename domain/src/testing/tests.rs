@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::*;
+use crate::decider::Snapshots;
 use crate::ids::{OrderId, Sku};
 use crate::process::Never;
 
@@ -73,6 +74,10 @@ impl Decider for Door {
             (Some(_), Command::Shut) => Ok(vec![Shut {}.into()]),
             (None, Command::Shut) => Ok(vec![]),
         }
+    }
+
+    fn snapshots() -> Option<Snapshots<Self::State>> {
+        Some(Snapshots::json(1))
     }
 }
 
@@ -219,6 +224,21 @@ fn a_missing_folder_of_golden_files_is_named() {
     let (said, (file, _)) = failure(|| assert_golden::<Event>("/nowhere"));
     assert!(said.starts_with("/nowhere: "), "{said}");
     assert_eq!(file, file!());
+}
+
+#[test]
+fn a_snapshot_that_would_be_believed_in_vain_is_noticed() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/testing/door.json");
+    assert_snapshot::<Door>([opened("Bob"), shut(), opened("Ada")], file);
+    // As when the fold were another one: the number was not raised.
+    let (said, (place, _)) = failure(|| assert_snapshot::<Door>([opened("Eve")], file));
+    assert!(
+        said.contains("raise the number of Snapshots::json for door") && said.contains("+   \"state\": \"Eve\""),
+        "{said}"
+    );
+    assert_eq!(place, file!());
+    let (said, _) = failure(|| assert_snapshot::<Door>([opened("Ada")], "/nowhere"));
+    assert!(said.starts_with("snapshots of door have a new form; let /nowhere say so\n"), "{said}");
 }
 
 /// What a failing assertion said, and in which file and line.

@@ -5,9 +5,10 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use event_store::Position;
@@ -24,6 +25,9 @@ use super::line::Step;
 /// How long it may take to connect, and how long an answer may keep everybody waiting.
 const CONNECT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(120);
+/// How often the read models are asked how far they are, and how long they may stand still.
+const LOOK: Duration = Duration::from_millis(200);
+const STILL: Duration = Duration::from_secs(30);
 /// How many commands wait to be sent. The importer has no more under way than it was told to.
 const WAITING: usize = 1_024;
 /// How many lines go out at once.
@@ -35,6 +39,7 @@ const LONGEST: usize = 16 << 20;
 pub(crate) struct Remote {
     client: Client,
     url: Url,
+    graphql: Url,
     authorization: Option<HeaderValue>,
     /// Where commands go in while there is a batch.
     batch: Mutex<Option<mpsc::Sender<Waiting>>>,
@@ -69,6 +74,31 @@ struct Line<'a> {
     causation_id: Uuid,
 }
 
+/// What GraphQL answers.
+#[derive(Deserialize)]
+struct Answered {
+    data: Option<Data>,
+    #[serde(default)]
+    errors: Vec<Error>,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    projections: Vec<Projection>,
+}
+
+#[derive(Deserialize)]
+struct Error {
+    message: String,
+}
+
+/// How far a read model is.
+#[derive(PartialEq, Deserialize)]
+struct Projection {
+    name: String,
+    position: Option<Position>,
+}
+
 /// What is answered to a line.
 #[derive(Deserialize)]
 struct Answer {
@@ -90,26 +120,93 @@ struct Problem {
 }
 
 impl Remote {
-    /// The shop at a URL, for whoever has the token in this file.
+    /// The shop at this address.
     ///
     /// # Errors
-    /// When the URL is none of HTTP, or the file has no token.
-    pub(crate) fn at(url: &str, token: Option<&Path>) -> anyhow::Result<Self> {
+    /// When it is no address.
+    pub(crate) fn at(url: &str) -> anyhow::Result<Self> {
         let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let mut url = parsed.with_context(|| format!("--url {url:?} is no address such as http://127.0.0.1:8080"))?;
-        let path = format!("{}/v1/commands", url.path().trim_end_matches('/'));
-        url.set_path(&path);
-        let read = |path: &Path| {
-            let text = std::fs::read_to_string(path);
-            let text = text.with_context(|| format!("--token-file {} cannot be read", path.display()))?;
-            let value = HeaderValue::from_str(&format!("Bearer {}", text.trim()));
-            let mut value = value.with_context(|| format!("--token-file {} has no token", path.display()))?;
-            value.set_sensitive(true);
-            anyhow::Ok(value)
+        let url = parsed.with_context(|| format!("--url {url:?} is no address such as http://127.0.0.1:8080"))?;
+        let below = |path: &str| {
+            let mut below = url.clone();
+            below.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+            below
         };
         let client = Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE).http1_only();
         let client = client.build().context("no HTTP client can be made")?;
-        Ok(Self { client, url, authorization: token.map(read).transpose()?, batch: Mutex::default() })
+        let (url, graphql) = (below("/v1/commands"), below("/graphql"));
+        Ok(Self { client, url, graphql, authorization: None, batch: Mutex::default() })
+    }
+
+    /// Whether the shop is on this machine, so that what it signs with may be here too.
+    pub(crate) fn is_here(&self) -> bool {
+        let host = self.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
+    /// With a token, to be shown with everything that is asked.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(crate) fn with_token(self, token: &str) -> anyhow::Result<Self> {
+        let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
+        let mut value = value.context("it is no token")?;
+        value.set_sensitive(true);
+        Ok(Self { authorization: Some(value), ..self })
+    }
+
+    /// With the token that a file has.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub(crate) fn with_token_in(self, path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path);
+        let text = text.with_context(|| format!("--token-file {} cannot be read", path.display()))?;
+        self.with_token(&text).with_context(|| format!("--token-file {} has no token", path.display()))
+    }
+
+    /// Waits until every read model of the shop has folded what stands at `position`. Answers how long that took, in seconds,
+    /// or why it was not waited for.
+    pub(crate) async fn fold(&self, position: Option<Position>, progress: bool) -> Result<f64, String> {
+        let Some(position) = position else { return Ok(0.0) };
+        let bar = super::bar(None, progress);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        let (start, mut seen, mut moved) = (Instant::now(), Vec::new(), Instant::now());
+        let folded = loop {
+            let behind: Vec<Projection> = match self.projections().await {
+                Ok(all) => all.into_iter().filter(|model| model.position < Some(position)).collect(),
+                Err(error) => break Err(error),
+            };
+            let Some(first) = behind.first() else { break Ok(start.elapsed().as_secs_f64()) };
+            bar.set_message(format!("folding into {}", first.name));
+            if behind != seen {
+                (seen, moved) = (behind, Instant::now());
+            } else if moved.elapsed() > STILL {
+                let names: Vec<&str> = seen.iter().map(|model| model.name.as_str()).collect();
+                break Err(format!("for {} s nothing came of {}", STILL.as_secs(), names.join(", ")));
+            }
+            tokio::time::sleep(LOOK).await;
+        };
+        bar.finish_and_clear();
+        folded
+    }
+
+    /// How far the read models of the shop are.
+    async fn projections(&self) -> Result<Vec<Projection>, String> {
+        let query = serde_json::json!({ "query": "{ projections { name position } }" });
+        let mut request = self.client.post(self.graphql.clone()).json(&query);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let response = request.send().await.map_err(|error| chain(&error))?;
+        let status = response.status();
+        let nothing = || format!("no read model can be asked at this address: {status}");
+        let answered: Answered = response.json().await.map_err(|_| nothing())?;
+        match (answered.data, answered.errors.first()) {
+            (Some(Data { projections }), _) => Ok(projections),
+            (None, Some(error)) => Err(error.message.clone()),
+            (None, None) => Err(nothing()),
+        }
     }
 
     /// Has a command carried out. `source` is what led to it.
@@ -234,7 +331,7 @@ impl Answer {
         match status {
             // The token has expired.
             401 => Told::Never(detail),
-            408 | 409 | 503 => Told::Later(detail),
+            408 | 409 | 429 | 503 => Told::Later(detail),
             _ if kind == "/problems/body-cut-off" => Told::Later(detail),
             _ => Told::Fault(detail),
         }

@@ -11,17 +11,19 @@ use std::time::Duration;
 
 use access::Gate;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::{HeaderMap, Method, Request, Response, header};
+use axum::http::{HeaderMap, HeaderName, Method, Request, Response, header};
 use axum::{BoxError, Router};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt as _};
+use write_side::http::Meter;
+use write_side::sandbox::Secret;
 use write_side::to_its_end::ToItsEnd;
 
 use super::admission::{Admission, Place};
 use super::answers::{self, Answer};
 use super::line::Line;
 use super::peers::Proxies;
-use super::rates::{Rates, Sender, Standing};
+use super::rates::{Account, Rates, Sender};
 use super::received::{Fault, Receipt, Received};
 use crate::config::Http;
 use crate::trade::SANDBOX;
@@ -29,15 +31,21 @@ use crate::trade::SANDBOX;
 /// Where batches are sent.
 const BATCHES: &str = "/v1/commands";
 
+/// What proxies add to what they pass on.
+const PASSED_ON: [HeaderName; 4] =
+    [header::FORWARDED, header::VIA, HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("x-real-ip")];
+
 /// However large a body may be that is refused, no more of it is read over than this, in bytes.
 const READ_OVER: u64 = 32 * 1024 * 1024;
 
 /// What all connections share.
 pub(super) struct Desk {
     admission: Arc<Admission>,
-    rates: Option<Rates>,
+    rates: Option<Arc<Rates>>,
     proxies: Proxies,
     gate: Gate,
+    /// What the shop brings when it asks its own gateway.
+    own: Option<Secret>,
     body_timeout: Duration,
     request_timeout: Duration,
     /// What is kept of a body at most, in bytes.
@@ -46,12 +54,13 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(http: &Http, gate: Gate, tls: bool) -> Self {
+    pub(super) fn new(http: &Http, gate: Gate, own: Option<Secret>, tls: bool) -> Self {
         Self {
             admission: Arc::new(Admission::new(http.in_flight, http.body_memory)),
-            rates: http.rate.map(Rates::new),
+            rates: http.rate.map(Rates::new).map(Arc::new),
             proxies: Proxies::new(http.trusted_proxies.0.clone(), http.forwarded_by),
             gate,
+            own,
             body_timeout: http.body_timeout,
             request_timeout: http.request_timeout,
             body_limit: http.body_limit,
@@ -75,37 +84,37 @@ impl Edge {
     }
 
     /// Answers a request: what is said of it, and the place that it has while that is sent.
-    async fn answer<B>(&self, request: Request<B>) -> (Response<Body>, Option<Place>)
+    async fn answer<B>(&self, mut request: Request<B>) -> (Response<Body>, Option<Place>)
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
     {
-        match kind(&request, self.peer) {
-            // Whoever asks whether the server lives has to be told, and the shop's own gateway is asked by the shop.
-            Kind::Exempt => (self.work(request.map(Body::new)).await, None),
-            Kind::Usual => {
-                let standing = match &self.desk.rates {
-                    Some(rates) => Some((rates, self.stand(rates, request.headers()).await)),
-                    None => None,
-                };
-                let (mut response, place) = match standing {
-                    Some((_, standing)) if !standing.allowed => (answers::too_many(standing.wait), None),
-                    _ => self.admit(request).await,
-                };
-                if let Some((rates, standing)) = standing {
-                    rates.tell(standing, response.headers_mut());
-                }
-                (response, place)
-            }
+        if is_exempt(&request, self.desk.own) {
+            return (self.work(request.map(Body::new)).await, None);
         }
+        let Some(rates) = &self.desk.rates else { return self.admit(request).await };
+        let account = self.account(rates, request.headers()).await;
+        let standing = rates.count(account);
+        let (mut response, place) = if standing.allowed {
+            if request.uri().path() == BATCHES {
+                // Each command counts, however many come in a request.
+                let rates = rates.clone();
+                request.extensions_mut().insert(Meter::new(move || rates.count_another(account)));
+            }
+            self.admit(request).await
+        } else {
+            (answers::too_many(standing.wait), None)
+        };
+        rates.tell(standing, response.headers_mut());
+        (response, place)
     }
 
-    /// How the caller stands: whoever has a token that is accepted by its name, others by where they are. A name that was
-    /// made up would count for somebody else.
-    async fn stand(&self, rates: &Rates, headers: &HeaderMap) -> Standing {
+    /// What the caller's requests are counted under: of whoever has a token that is accepted its name, of others where they
+    /// are. A name that was made up would count for somebody else.
+    async fn account(&self, rates: &Rates, headers: &HeaderMap) -> Account {
         let caller = self.desk.gate.caller(headers).await;
         match caller.ok().flatten().and_then(|caller| caller.subject) {
-            Some(subject) => rates.count(Sender::Subject(&subject)),
-            None => rates.count(Sender::Peer(self.desk.proxies.client(self.peer, headers))),
+            Some(subject) => rates.account(Sender::Subject(&subject)),
+            None => rates.account(Sender::Peer(self.desk.proxies.client(self.peer, headers))),
         }
     }
 
@@ -177,20 +186,15 @@ impl Edge {
     }
 }
 
-/// What the limits make of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// They hold for it.
-    Usual,
-    /// They do not.
-    Exempt,
-}
-
-fn kind<B>(request: &Request<B>, peer: IpAddr) -> Kind {
-    let path = request.uri().path();
+/// Whether no limit holds for a request: whoever asks whether the server lives has to be told, and the shop asks its own
+/// gateway, where it is the sandbox's. It is known by the secret, and by coming straight here: whatever a proxy passes on, of
+/// whomever, is not the shop's.
+fn is_exempt<B>(request: &Request<B>, own: Option<Secret>) -> bool {
+    let (path, headers) = (request.uri().path(), request.headers());
     let probe =
         matches!(path, "/livez" | "/readyz" | "/metrics") && matches!(*request.method(), Method::GET | Method::HEAD);
-    if probe || peer.is_loopback() && path.starts_with(SANDBOX) { Kind::Exempt } else { Kind::Usual }
+    let passed_on = || PASSED_ON.iter().any(|name| headers.contains_key(name));
+    probe || path.starts_with(SANDBOX) && own.is_some_and(|own| !passed_on() && own.is_brought(headers))
 }
 
 impl<B> Service<Request<B>> for Edge
@@ -217,5 +221,39 @@ where
             let line = (!upgraded).then_some(edge.line);
             Ok(response.map(|body| Answer::new(body, place, line)))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_hold_for_all_but_probes_and_the_shop_at_its_own_gateway() {
+        let own = Some(Secret::of(&"our-own".to_owned().into()));
+        let exempt = |own, method: &str, path: &str, headers: &[(&str, &str)]| {
+            let request = Request::builder().method(method).uri(path);
+            let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+            is_exempt(&request.body(()).unwrap(), own)
+        };
+        for (method, path, is_so) in [
+            ("GET", "/livez", true),
+            ("HEAD", "/readyz", true),
+            ("GET", "/metrics", true),
+            ("POST", "/livez", false),
+            ("GET", "/livez/more", false),
+            ("POST", "/v1/stock/A/receive", false),
+            ("POST", "/sandbox/gateway/payments", false),
+        ] {
+            assert_eq!(exempt(own, method, path, &[]), is_so, "{method} {path}");
+        }
+        let (path, ours) = ("/sandbox/gateway/payments", ("authorization", "Bearer our-own"));
+        assert!(exempt(own, "POST", path, &[ours]));
+        assert!(!exempt(None, "POST", path, &[ours]), "where there is no sandbox, it has no secret");
+        assert!(!exempt(own, "POST", path, &[("authorization", "Bearer guessed")]));
+        assert!(!exempt(own, "POST", "/v1/stock/A/receive", &[ours]), "elsewhere it is no token");
+        for passed_on in ["x-forwarded-for", "forwarded", "via", "x-real-ip"] {
+            assert!(!exempt(own, "POST", path, &[ours, (passed_on, "127.0.0.1")]), "{passed_on}");
+        }
     }
 }

@@ -8,9 +8,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::peers::Guest;
 use crate::config::Http;
+
+/// What a connection takes of what there is for all of them. They are given back in this order: whoever is let in because there is
+/// one place more must not find its peer's taken.
+pub(super) struct Places {
+    pub(super) _one_of_its_peer: Guest,
+    pub(super) _one_of_all: OwnedSemaphorePermit,
+}
 
 /// What a connection knows of the requests on it.
 #[derive(Debug, Default)]
@@ -50,9 +59,10 @@ enum Waiting {
     Nothing,
 }
 
-/// A stream with patience.
+/// A stream with patience. It has its places for as long as it is open, whoever it was handed over to.
 pub(super) struct Patient<I> {
     stream: I,
+    _places: Places,
     line: Arc<Line>,
     head: Duration,
     idle: Duration,
@@ -67,9 +77,10 @@ pub(super) struct Patient<I> {
 }
 
 impl<I> Patient<I> {
-    pub(super) fn new(stream: I, http: &Http, line: Arc<Line>) -> Self {
+    pub(super) fn new(stream: I, http: &Http, line: Arc<Line>, places: Places) -> Self {
         Self {
             stream,
+            _places: places,
             line,
             head: http.header_timeout,
             idle: http.idle_timeout,

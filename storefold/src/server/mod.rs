@@ -24,16 +24,20 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use metrics::counter;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::{Layer, Service};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use write_side::sandbox::Secret;
 
 use self::answers::Answer;
 use self::edge::{Desk, Edge};
-use self::line::{Line, Patient};
+use self::line::{Line, Patient, Places};
+use self::peers::Crowd;
 use self::tls::Tls;
 use crate::config::{Http, Origin, TlsFiles};
 
@@ -47,6 +51,8 @@ pub(crate) struct Front {
     http: Http,
     tls: Option<Tls>,
     gate: Gate,
+    /// What the shop brings when it asks its own gateway.
+    own: Option<Secret>,
 }
 
 impl Front {
@@ -56,7 +62,12 @@ impl Front {
     /// When the certificate or its key cannot be used.
     pub(crate) fn new(http: &Http, tls: Option<&TlsFiles>, gate: Gate) -> anyhow::Result<Self> {
         let tls = tls.map(|files| Tls::read(files.clone())).transpose().context("TLS cannot be spoken")?;
-        Ok(Self { http: http.clone(), tls, gate })
+        Ok(Self { http: http.clone(), tls, gate, own: None })
+    }
+
+    /// Lets the shop ask its own gateway here as often as it has to: by this secret it is known.
+    pub(crate) fn with_gateway(self, secret: Option<&SecretString>) -> Self {
+        Self { own: secret.map(Secret::of), ..self }
     }
 }
 
@@ -68,9 +79,9 @@ pub(crate) async fn serve(
     stop: watch::Receiver<bool>,
     drain: Duration,
 ) {
-    let Front { http, tls, gate } = front;
+    let Front { http, tls, gate, own } = front;
     let reloading = tls.clone().map(|tls| tokio::spawn(tls.reload(stop.clone())));
-    let desk = Arc::new(Desk::new(&http, gate, tls.is_some()));
+    let desk = Arc::new(Desk::new(&http, gate, own, tls.is_some()));
     let edge = move |peer, line| Edge::new(router.clone(), desk.clone(), peer, line);
     let accepting = Accepting { listener, http: Arc::new(http), tls, stop, drain };
     match cors(&accepting.http.cors_origins.0) {
@@ -120,6 +131,7 @@ impl Accepting {
         let builder = Arc::new(builder);
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(places(self.http.connections)));
+        let crowd = Crowd::new(self.http.connections_per_peer(), self.http.trusted_proxies.0.clone());
         loop {
             let accepted = tokio::select! {
                 _ = self.stop.wait_for(|stop| *stop) => break,
@@ -138,8 +150,15 @@ impl Accepting {
                     continue;
                 }
             };
+            let peer = peer.ip().to_canonical();
+            // Closed at once: whoever has so many open is told nothing by one more answer.
+            let Some(guest) = crowd.enter(peer) else {
+                counter!("http_connections_turned_away_total").increment(1);
+                continue;
+            };
+            let places = Places { _one_of_its_peer: guest, _one_of_all: place };
             let line = Arc::new(Line::default());
-            let service = TowerToHyperService::new(service(peer.ip().to_canonical(), line.clone()));
+            let service = TowerToHyperService::new(service(peer, line.clone()));
             let (builder, http, watcher) = (builder.clone(), self.http.clone(), graceful.watcher());
             let tls = self.tls.as_ref().map(Tls::acceptor);
             tokio::spawn(async move {
@@ -147,15 +166,16 @@ impl Accepting {
                 // again does not matter: reading will say so.
                 let _ = stream.set_nodelay(true);
                 match tls {
-                    None => talk(&builder, stream, &http, line, service, watcher).await,
+                    None => talk(&builder, Patient::new(stream, &http, line, places), service, watcher).await,
                     // In the connection's own task: nobody waits for the handshake of another.
                     Some(tls) => match tokio::time::timeout(http.header_timeout, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => talk(&builder, stream, &http, line, service, watcher).await,
+                        Ok(Ok(stream)) => {
+                            talk(&builder, Patient::new(stream, &http, line, places), service, watcher).await;
+                        }
                         Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
                         Err(_) => tracing::debug!("a handshake took too long"),
                     },
                 }
-                drop(place);
             });
         }
         drop(self.listener);
@@ -168,9 +188,7 @@ impl Accepting {
 /// Serves one connection to its end.
 async fn talk<I, S>(
     builder: &Builder<TokioExecutor>,
-    stream: I,
-    http: &Http,
-    line: Arc<Line>,
+    stream: Patient<I>,
     service: TowerToHyperService<S>,
     watcher: Watcher,
 ) where
@@ -178,9 +196,8 @@ async fn talk<I, S>(
     S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let stream = TokioIo::new(Patient::new(stream, http, line));
     // With upgrades, for the subscriptions of GraphQL come over WebSockets.
-    let connection = builder.serve_connection_with_upgrades(stream, service).into_owned();
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "a connection ended early");
     }

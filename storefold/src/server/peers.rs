@@ -1,6 +1,8 @@
-//! From where a request comes, where it came by proxies.
+//! From where a request comes, where it came by proxies; and how many connections there are from one place.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::HeaderMap;
 
@@ -67,6 +69,57 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Those who are connected, by where they are. As much is remembered as there are connections.
+#[derive(Debug)]
+pub(super) struct Crowd {
+    /// How many may be connected from one place, unless it is a proxy that is trusted: behind that are many.
+    most: usize,
+    trusted: Vec<Network>,
+    there: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Crowd {
+    pub(super) fn new(most: usize, trusted: Vec<Network>) -> Arc<Self> {
+        Arc::new(Self { most, trusted, there: Mutex::default() })
+    }
+
+    /// Lets somebody in, unless there are as many from the same place as may be.
+    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Guest> {
+        if self.trusted.iter().any(|network| network.contains(peer)) {
+            return Some(Guest(None));
+        }
+        let place = network(peer);
+        let mut there = self.lock();
+        let count = there.entry(place).or_default();
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(Guest(Some((self.clone(), place))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.there.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody who is connected, until it is dropped; with the crowd where those of its place are counted.
+#[derive(Debug)]
+pub(super) struct Guest(Option<(Arc<Crowd>, IpAddr)>);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let Some((crowd, place)) = &self.0 else { return };
+        let mut there = crowd.lock();
+        if let Some(count) = there.get_mut(place) {
+            *count -= 1;
+            if *count == 0 {
+                there.remove(place);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use axum::http::{HeaderName, HeaderValue};
@@ -111,6 +164,25 @@ mod tests {
         for nonsense in ["for=_hidden", "by=1.2.3.4", "for", "for=\"[\""] {
             assert_eq!(client(&[nonsense]), "10.0.0.1", "{nonsense}");
         }
+    }
+
+    #[test]
+    fn so_many_come_from_one_place_and_no_more() {
+        let crowd = Crowd::new(2, vec!["10.0.0.0/8".parse().unwrap()]);
+        let enter = |address: &str| crowd.enter(address.parse().unwrap());
+        let first = enter("198.51.100.1").unwrap();
+        let _second = enter("198.51.100.1").unwrap();
+        assert!(enter("198.51.100.1").is_none() && enter("198.51.100.1").is_none());
+        let _other = enter("198.51.100.2").unwrap();
+        drop(first);
+        let _third = enter("198.51.100.1").unwrap();
+        assert!(enter("198.51.100.1").is_none());
+        // One /64 is one place.
+        let _network = ["2001:db8::1", "2001:db8::2"].map(|address| enter(address).unwrap());
+        assert!(enter("2001:db8::3").is_none() && enter("2001:db8:0:1::1").is_some());
+        let proxied: Vec<_> = (0..100).map(|_| enter("10.1.2.3").unwrap()).collect();
+        assert_eq!(crowd.lock().len(), 3, "who has gone is forgotten, and a proxy is not counted");
+        drop(proxied);
     }
 
     #[test]

@@ -41,7 +41,13 @@ pub(super) struct Standing {
     remaining: u32,
     /// After how many seconds there is one more.
     pub(super) wait: u64,
+    /// The same to the point.
+    until: Duration,
 }
+
+/// What the requests of one caller are counted under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Account(u64);
 
 /// Counts the requests of every caller. Times are nanoseconds.
 pub(super) struct Rates {
@@ -73,16 +79,30 @@ impl Rates {
         }
     }
 
-    /// Counts a request.
-    pub(super) fn count(&self, sender: Sender<'_>) -> Standing {
-        self.count_at(sender, nanos(self.begun.elapsed()))
-    }
-
-    fn count_at(&self, sender: Sender<'_>, now: u64) -> Standing {
-        let key = match sender {
+    /// What the requests of a caller are counted under.
+    pub(super) fn account(&self, sender: Sender<'_>) -> Account {
+        Account(match sender {
             Sender::Peer(address) => self.hasher.hash_one(Sender::Peer(network(address))),
             subject @ Sender::Subject(_) => self.hasher.hash_one(subject),
-        };
+        })
+    }
+
+    /// Counts a request.
+    pub(super) fn count(&self, account: Account) -> Standing {
+        self.count_at(account, self.now())
+    }
+
+    /// Counts what is a request of its own but for its form, or says how long it is until there may be one.
+    pub(super) fn count_another(&self, account: Account) -> Result<(), Duration> {
+        let Standing { allowed, until, .. } = self.count_at(account, self.now());
+        if allowed { Ok(()) } else { Err(until) }
+    }
+
+    fn now(&self) -> u64 {
+        nanos(self.begun.elapsed())
+    }
+
+    fn count_at(&self, Account(key): Account, now: u64) -> Standing {
         let part = &self.paid_until[key as usize % PARTS];
         let mut callers = part.lock().unwrap_or_else(PoisonError::into_inner);
         let paid_until = callers.get(&key).copied().unwrap_or(0).max(now);
@@ -98,7 +118,8 @@ impl Rates {
         let until_next = if allowed { next - now } else { next - (now + self.window) };
         // Of what is left, one more comes with the next share that the clock has passed.
         let wait = if allowed { until_next.min(self.share) } else { until_next };
-        Standing { allowed, remaining: if allowed { remaining } else { 0 }, wait: wait.div_ceil(1_000_000_000).max(1) }
+        let remaining = if allowed { remaining } else { 0 };
+        Standing { allowed, remaining, wait: wait.div_ceil(1_000_000_000).max(1), until: Duration::from_nanos(wait) }
     }
 
     /// Tells in the headers of an answer how the caller stands, by draft-ietf-httpapi-ratelimit-headers.
@@ -131,11 +152,12 @@ mod tests {
     #[test]
     fn a_window_has_so_many_requests_and_they_come_back_with_time() {
         let rates = rates(4, 60);
-        let send = |at: u64| rates.count_at(Sender::Subject("alice"), at * SECOND);
+        let alice = rates.account(Sender::Subject("alice"));
+        let send = |at: u64| rates.count_at(alice, at * SECOND);
         let left: Vec<u32> = (0..4).map(|_| send(0)).map(|standing| standing.remaining).collect();
         assert_eq!(left, [3, 2, 1, 0]);
-        assert_eq!(send(0), Standing { allowed: false, remaining: 0, wait: 15 });
-        assert_eq!(send(10), Standing { allowed: false, remaining: 0, wait: 5 });
+        let refused = |wait| Standing { allowed: false, remaining: 0, wait, until: Duration::from_secs(wait) };
+        assert_eq!((send(0), send(10)), (refused(15), refused(5)));
         assert!(send(15).allowed && !send(15).allowed);
         assert_eq!((0..10).filter(|_| send(1_000).allowed).count(), 4, "rest does not add up");
     }
@@ -143,7 +165,7 @@ mod tests {
     #[test]
     fn each_caller_counts_alone_and_a_network_of_ipv6_as_one() {
         let rates = rates(1, 60);
-        let send = |sender| rates.count_at(sender, 0).allowed;
+        let send = |sender| rates.count_at(rates.account(sender), 0).allowed;
         let peer = |text: &str| Sender::Peer(text.parse().unwrap());
         assert!(send(Sender::Subject("alice")) && send(Sender::Subject("bob")) && !send(Sender::Subject("alice")));
         assert!(send(peer("198.51.100.1")) && send(peer("198.51.100.2")) && !send(peer("198.51.100.1")));
@@ -155,17 +177,28 @@ mod tests {
     fn as_many_callers_are_remembered_and_no_more() {
         let rates = rates(1, 60);
         for number in 0..2 * CALLERS {
-            assert!(rates.count_at(Sender::Subject(&number.to_string()), 0).allowed);
+            let account = rates.account(Sender::Subject(&number.to_string()));
+            assert!(rates.count_at(account, 0).allowed);
         }
         let kept: usize = rates.paid_until.iter().map(|part| part.lock().unwrap().len()).sum();
         assert!(kept <= CALLERS && kept > CALLERS / 2, "{kept}");
     }
 
     #[test]
+    fn what_is_a_request_but_for_its_form_counts_as_one() {
+        let rates = rates(2, 3_600);
+        let (alice, bob) = (rates.account(Sender::Subject("alice")), rates.account(Sender::Subject("bob")));
+        assert!(rates.count(alice).allowed && rates.count_another(alice).is_ok());
+        let wait = rates.count_another(alice).unwrap_err();
+        assert!(wait <= Duration::from_secs(1_800) && wait > Duration::from_secs(1_700), "{wait:?}");
+        assert!(!rates.count(alice).allowed && rates.count_another(bob).is_ok());
+    }
+
+    #[test]
     fn the_headers_are_those_of_the_draft() {
         let rates = rates(100, 60);
         let mut headers = HeaderMap::new();
-        rates.tell(rates.count_at(Sender::Subject("alice"), 0), &mut headers);
+        rates.tell(rates.count_at(rates.account(Sender::Subject("alice")), 0), &mut headers);
         assert_eq!(headers["ratelimit-policy"], "\"default\";q=100;w=60");
         assert_eq!(headers["ratelimit"], "\"default\";r=99;t=1");
     }

@@ -204,6 +204,27 @@ async fn an_operation_over_a_socket_may_do_what_its_token_allows() {
     }
 }
 
+/// A socket has begun to answer: how long a request may take does not concern it.
+#[tokio::test]
+async fn a_socket_outlives_the_time_of_a_request() {
+    let database = Database::create().await;
+    let roles = ["--roles", "write,project,read"];
+    let server = Server::start_as(&database, &roles, &[("STOREFOLD_HTTP_REQUEST_TIMEOUT", "1")]).await;
+    let mut socket = Socket::open(&server).await;
+    socket.follow("it", "subscription { projectionsChanged { asOf } }", json!({})).await;
+    let (begun, mut pace) = (Instant::now(), tokio::time::interval(Duration::from_millis(50)));
+    while begun.elapsed() < Duration::from_millis(2_500) {
+        pace.tick().await;
+        socket.say(json!({ "type": "ping" })).await;
+        while socket.hear().await.unwrap()["type"] != "pong" {}
+    }
+    // What it follows goes on.
+    list_and_receive(&server, "A").await;
+    let told = socket.hear().await.unwrap();
+    assert_eq!((&told["id"], &told["type"]), (&json!("it"), &json!("next")), "{told}");
+    assert!(told["payload"]["data"]["projectionsChanged"].is_object(), "{told}");
+}
+
 #[tokio::test]
 async fn what_is_followed_ends_when_the_token_expires() {
     let database = Database::create().await;

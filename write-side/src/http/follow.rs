@@ -30,8 +30,6 @@ pub(super) const FOLLOWERS: usize = 4_096;
 const LOOK: usize = 1_000;
 /// How long a follower hears nothing before it is told that nothing has happened. It is then looked into its stream, too.
 const QUIET: Duration = Duration::from_secs(15);
-/// How long a follower may leave unread what was sent. Then it is dropped.
-const UNREAD: Duration = Duration::from_secs(30);
 /// How long is waited before a log is read again that could not be.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -140,7 +138,7 @@ pub(super) async fn respond(
     tokio::spawn(async move {
         let closed = out.clone();
         tokio::select! {
-            () = send(&*store, follower, from, &out) => {}
+            () = send(&*store, follower, from, &out, api.patience.unread) => {}
             () = api.stopped() => {}
             () = expired(expiry) => {}
             () = closed.closed() => {}
@@ -174,10 +172,16 @@ async fn expired(expiry: Option<Instant>) {
     }
 }
 
-/// Sends what there is from a revision on, and then what comes, until it is not taken or cannot be read.
-async fn send(store: &dyn EventStore, mut follower: Follower, mut from: u64, out: &mpsc::Sender<String>) {
+/// Sends what there is from a revision on, and then what comes, until it is left unread for so long or cannot be read.
+async fn send(
+    store: &dyn EventStore,
+    mut follower: Follower,
+    mut from: u64,
+    out: &mpsc::Sender<String>,
+    unread: Duration,
+) {
     // At once, so that whoever follows something quiet knows that it is followed.
-    if out.send_timeout(NOTHING.to_owned(), UNREAD).await.is_err() {
+    if out.send_timeout(NOTHING.to_owned(), unread).await.is_err() {
         return;
     }
     loop {
@@ -194,13 +198,13 @@ async fn send(store: &dyn EventStore, mut follower: Follower, mut from: u64, out
         if let Some(last) = page.events.last() {
             from = last.revision + 1;
             let Some(text) = events(&page.events) else { return };
-            if out.send_timeout(text, UNREAD).await.is_err() {
+            if out.send_timeout(text, unread).await.is_err() {
                 return;
             }
         }
         if page.end && tokio::time::timeout(QUIET, follower.grown.changed()).await.is_err() {
             // That it cannot be sent says that the client is gone.
-            if out.send_timeout(NOTHING.to_owned(), UNREAD).await.is_err() {
+            if out.send_timeout(NOTHING.to_owned(), unread).await.is_err() {
                 return;
             }
         }

@@ -11,6 +11,7 @@ mod problem;
 mod routes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -20,17 +21,34 @@ use tokio::sync::{Semaphore, watch};
 use crate::endpoint::Registry;
 use crate::execute::Executor;
 
+pub use batch::Meter;
 use follow::Followers;
 pub use problem::Problem;
 
 /// The largest body of a command, in bytes, where nothing else is configured.
 pub const BODY_LIMIT: usize = 1024 * 1024;
 
+/// How long clients are waited for that send or read for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// How long nothing may come of a batch that is not at its end.
+    pub silence: Duration,
+    /// How long whoever follows something may leave unread what was sent.
+    pub unread: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(60), unread: Duration::from_secs(30) }
+    }
+}
+
 /// What the handlers work with. Shared, for each request takes it along.
 pub(crate) struct Api {
     executor: Executor,
     registry: Registry,
     body_limit: usize,
+    patience: Patience,
     /// Says when this process is about to stop; `None`: never.
     stop: Option<watch::Receiver<bool>>,
     followers: Followers,
@@ -40,10 +58,11 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    fn new(executor: Executor, registry: Registry, body_limit: usize, stop: Option<watch::Receiver<bool>>) -> Self {
+    fn new(executor: Executor, registry: Registry, body_limit: usize) -> Self {
         let (batches, following) = (Semaphore::new(batch::BATCHES), Semaphore::new(follow::FOLLOWERS));
         let (batches, following) = (Arc::new(batches), Arc::new(following));
-        Self { executor, registry, body_limit, stop, followers: Followers::default(), batches, following }
+        let (patience, followers) = (Patience::default(), Followers::default());
+        Self { executor, registry, body_limit, patience, stop: None, followers, batches, following }
     }
 
     /// Returns when this process is about to stop.
@@ -59,12 +78,18 @@ impl Api {
 /// The routes of the write side. `body_limit` is the largest body in bytes. They know their callers only behind
 /// [`access::guard`]; without it, nobody may do anything.
 pub fn router(executor: Executor, registry: Registry, body_limit: usize) -> Router {
-    routes(Api::new(executor, registry, body_limit, None))
+    routes(Api::new(executor, registry, body_limit))
 }
 
-/// As [`router`]; what goes on for long ends when `stop` says so.
-pub fn router_until(executor: Executor, registry: Registry, body_limit: usize, stop: watch::Receiver<bool>) -> Router {
-    routes(Api::new(executor, registry, body_limit, Some(stop)))
+/// As [`router`]; what goes on for long ends when `stop` says so, or for want of patience.
+pub fn router_until(
+    executor: Executor,
+    registry: Registry,
+    body_limit: usize,
+    patience: Patience,
+    stop: watch::Receiver<bool>,
+) -> Router {
+    routes(Api { patience, stop: Some(stop), ..Api::new(executor, registry, body_limit) })
 }
 
 fn routes(api: Api) -> Router {

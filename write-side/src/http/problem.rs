@@ -77,8 +77,11 @@ impl Problem {
 
     /// 429: the caller has sent as many requests as it may.
     pub fn too_many_requests(wait: Duration) -> Self {
-        let detail = format!("as many requests were sent as are allowed; send the next one in {} s", wait.as_secs());
+        // Who comes in a part of a second less comes too soon.
+        let seconds = wait.as_nanos().div_ceil(1_000_000_000);
+        let detail = format!("as many requests were sent as are allowed; send the next one in {seconds} s");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests", detail)
+            .with("retry_after_seconds", u64::try_from(seconds).unwrap_or(u64::MAX))
     }
 
     /// 503: there is no place for the request, or no memory for its body.

@@ -16,6 +16,7 @@ use secrecy::SecretString;
 
 pub use cards::Card;
 pub use ledger::{Ledger, Movement, PaymentRow, Totals, migrate, migrator};
+pub use routes::Secret;
 
 /// The largest body of a request, in bytes.
 const BODY_LIMIT: usize = 16 * 1024;

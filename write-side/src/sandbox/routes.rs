@@ -29,23 +29,25 @@ const PAGE: (u32, u32) = (1_000, 100);
 
 /// What a request has to bring, as its hash: hashes are compared, so that the time it takes says nothing of the secret.
 #[derive(Clone, Copy)]
-pub(super) struct Secret([u8; 32]);
+pub struct Secret([u8; 32]);
 
 impl Secret {
-    pub(super) fn of(secret: &SecretString) -> Self {
+    /// The secret that the gateway knows its users by.
+    pub fn of(secret: &SecretString) -> Self {
         Self(Sha256::digest(secret.expose_secret()).into())
     }
 
-    fn is(self, given: &str) -> bool {
-        self.0 == <[u8; 32]>::from(Sha256::digest(given))
+    /// Whether a request brings it.
+    pub fn is_brought(self, headers: &HeaderMap) -> bool {
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|given| given.strip_prefix("Bearer "));
+        given.is_some_and(|given| self.0 == <[u8; 32]>::from(Sha256::digest(given)))
     }
 }
 
 /// Lets nobody in without the secret.
 pub(super) async fn check_secret(State(secret): State<Secret>, request: HttpRequest, next: Next) -> Response {
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|given| given.strip_prefix("Bearer "));
-    if given.is_some_and(|given| secret.is(given)) {
+    if secret.is_brought(request.headers()) {
         return next.run(request).await;
     }
     let detail = "the secret is sent as Authorization: Bearer";

@@ -6,9 +6,6 @@ use axum::body::{Body, BodyDataStream};
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures::StreamExt as _;
 
-/// How long nothing may come of a body that is not at its end.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// What comes next.
 #[derive(Debug)]
 pub(super) enum Next {
@@ -35,14 +32,16 @@ pub(super) struct Lines {
     too_long: bool,
     number: u64,
     longest: usize,
+    /// How long nothing may come while there is more to come.
+    patience: Duration,
     ended: bool,
 }
 
 impl Lines {
     /// The lines of a body, each of at most `longest` bytes.
-    pub(super) fn of(body: Body, longest: usize) -> Self {
+    pub(super) fn of(body: Body, longest: usize, patience: Duration) -> Self {
         let (came, begun) = (Bytes::new(), BytesMut::new());
-        Self { body: body.into_data_stream(), came, begun, too_long: false, number: 0, longest, ended: false }
+        Self { body: body.into_data_stream(), came, begun, too_long: false, number: 0, longest, patience, ended: false }
     }
 
     /// The number of the line that came last, from 1.
@@ -67,11 +66,11 @@ impl Lines {
                 let is_there = self.too_long || !self.begun.is_empty();
                 return is_there.then(|| self.line(Bytes::new())).flatten().unwrap_or(Next::End);
             }
-            match tokio::time::timeout(PATIENCE, self.body.next()).await {
+            match tokio::time::timeout(self.patience, self.body.next()).await {
                 Ok(Some(Ok(came))) => self.came = came,
                 Ok(Some(Err(error))) => return Next::CutOff(error),
                 Ok(None) => self.ended = true,
-                Err(_) => return Next::Silence(PATIENCE),
+                Err(_) => return Next::Silence(self.patience),
             }
         }
     }
@@ -106,10 +105,12 @@ impl Lines {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     /// What comes of a body that arrives in these parts: the lines by number, `None` for one that is too long.
     async fn lines(parts: &[&str], longest: usize) -> Vec<(u64, Option<String>)> {
         let parts: Vec<_> = parts.iter().map(|part| Ok::<_, std::io::Error>((*part).to_owned())).collect();
-        let mut lines = Lines::of(Body::from_stream(futures::stream::iter(parts)), longest);
+        let mut lines = Lines::of(Body::from_stream(futures::stream::iter(parts)), longest, PATIENCE);
         let mut all = Vec::new();
         loop {
             let line = match lines.next().await {
@@ -147,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_cut_off_is_no_line() {
         let parts = [Ok("one\ntw"), Err(std::io::Error::other("gone"))];
-        let mut lines = Lines::of(Body::from_stream(futures::stream::iter(parts)), 8);
+        let mut lines = Lines::of(Body::from_stream(futures::stream::iter(parts)), 8, PATIENCE);
         assert!(matches!(lines.next().await, Next::Line(line) if &line[..] == b"one"));
         assert!(matches!(lines.next().await, Next::CutOff(_)));
     }

@@ -6,6 +6,7 @@
 mod lanes;
 mod line;
 mod lines;
+mod pace;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use crate::execute::Answer;
 use lanes::{Job, Lanes};
 pub(super) use line::BatchLine;
 use lines::{Lines, Next};
+pub use pace::Meter;
+use pace::{Early, Held, Pace, let_go};
 
 /// How many lines of a batch are under way at a time.
 pub(super) const IN_FLIGHT: usize = 256;
@@ -73,7 +76,9 @@ pub(super) async fn commands(
     lines_of_json(&parts.headers)?;
     let place = api.batches.clone().try_acquire_owned().map_err(|_| Problem::too_many_batches())?;
     let batch = Batch {
-        lines: Lines::of(body, api.body_limit),
+        lines: Lines::of(body, api.body_limit, api.patience.silence),
+        pace: Pace::of(parts.extensions.get::<Meter>().cloned(), api.patience.silence),
+        held: None,
         api,
         caller: Arc::new(caller),
         shared,
@@ -120,6 +125,9 @@ type Done = (u64, usize, Result<Answer, Problem>);
 
 struct Batch {
     lines: Lines,
+    pace: Pace,
+    /// A line that has come before it may be carried out. No other is read meanwhile.
+    held: Option<Held<Next>>,
     api: Arc<Api>,
     caller: Arc<Caller>,
     shared: headers::Shared,
@@ -142,7 +150,8 @@ impl Batch {
                 biased;
                 Some(done) = self.running.next() => return Some(self.told(done)),
                 () = self.api.stopped(), if !self.is_over => self.give_up(Problem::stopping()),
-                line = self.lines.next(), if room && !self.is_over => self.begin(line),
+                line = let_go(&mut self.held), if self.held.is_some() => self.begin(line),
+                line = self.lines.next(), if room && !self.is_over && self.held.is_none() => self.begin(Held::new(line)),
                 else => return None,
             }
         }
@@ -170,7 +179,17 @@ impl Batch {
         text.into()
     }
 
-    fn begin(&mut self, next: Next) {
+    /// Carries a line out, unless it came too soon. The first one is counted with the request.
+    fn begin(&mut self, came: Held<Next>) {
+        let is_line = matches!(came.what(), Next::Line(_) | Next::TooLong);
+        match if is_line { self.pace.admit(came) } else { Ok(came.now()) } {
+            Ok(next) => self.carry_out(next),
+            Err(Early::Wait(held)) => self.held = Some(held),
+            Err(Early::TooLong(wait)) => self.end(self.lines.number(), Problem::too_many_requests(wait)),
+        }
+    }
+
+    fn carry_out(&mut self, next: Next) {
         match next {
             Next::Line(line) => {
                 let (number, bytes) = (self.lines.number(), line.len());
@@ -197,10 +216,16 @@ impl Batch {
         }
     }
 
-    /// Reads no more lines, and says from which one on.
+    /// Reads no more lines. One that was held back is as good as not read.
     fn give_up(&mut self, problem: Problem) {
+        let first = if self.held.take().is_some() { self.lines.number() } else { self.lines.number() + 1 };
+        self.end(first, problem);
+    }
+
+    /// Goes no further, and says from which line on.
+    fn end(&mut self, first: u64, problem: Problem) {
         self.is_over = true;
-        self.running.push_back(std::future::ready((self.lines.number() + 1, 0, Err(problem))).boxed());
+        self.running.push_back(std::future::ready((first, 0, Err(problem))).boxed());
     }
 
     /// Has the command of a line carried out, if it is one and the caller may send it.
