@@ -61,6 +61,9 @@ impl Job {
 /// How many batches are under way at a time. They are written one after another, under the lock; but while one syncs the
 /// next is at the server already, waiting for the lock and nothing else.
 const LANES: usize = 2;
+/// How many appends have to wait to be written beside a batch that is under way. Fewer are cheaper with the next: each batch
+/// costs the server as much as several of its appends, and a sync.
+const BESIDE: usize = 32;
 /// How many appends wait in here at most. More wait in the channel, and then with those who append.
 const WAITING: usize = 4_096;
 
@@ -83,7 +86,7 @@ pub(super) async fn run(options: PgConnectOptions, mut jobs: mpsc::Receiver<Job>
         }
         // Beside a batch that is under way only one that is as large is worth a sync of its own. A smaller one would wait
         // for the lock; it grows in the meantime.
-        let ready = !idle.is_empty() && queue.len() >= under_way;
+        let ready = !idle.is_empty() && (under_way == 0 || queue.len() >= under_way.max(BESIDE));
         let entries = if ready { batch::plan(&mut queue, &busy) } else { Vec::new() };
         if !entries.is_empty()
             && let Some(mut link) = idle.pop()

@@ -2,22 +2,29 @@
 //! long they take, and one on the memory of their bodies.
 //!
 //! A queue does not make a server faster. When requests take much longer than they do at other times, fewer are let in at a
-//! time, and the others are told at once to come again: that costs next to nothing, and those who are let in hardly notice.
+//! time, and the others are told to come again, so slowly that those who do so at once cannot keep the server busy with that.
+//! So those who are let in hardly notice.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// However long requests take, so many are let in at a time. More make the log's batches larger rather than slower.
-const FEWEST: usize = 128;
+const FEWEST: usize = 64;
 /// How many are let in at first.
-const FIRST: usize = 512;
+const FIRST: usize = 256;
 /// How long one looks before the bound is moved,
-const WINDOW: Duration = Duration::from_millis(100);
+const WINDOW: Duration = Duration::from_millis(25);
 /// and at how many requests at least.
 const SAMPLE: u64 = 32;
-/// Requests that take this long on average are not waiting for one another, whatever they take at other times.
+/// Requests that take this long on average are nothing to turn anybody away for, whatever they take at other times,
 const UNHURRIED: u64 = 25_000;
+/// nor this long, once others are turned away: what does not suit all is to suit those who are let in.
+const HURRIED: u64 = 5_000;
+/// How much time those who are turned away have to themselves, one after another: so many are told in a second at most.
+const APART: Duration = Duration::from_micros(200);
+/// How long nobody waits longer to be told.
+const LONGEST: Duration = Duration::from_secs(1);
 /// What a body may take whatever the others take, in bytes: commands are smaller, as a rule. So it is the large ones that
 /// are cut off.
 const SMALL_BODY: usize = 16 * 1024;
@@ -41,9 +48,13 @@ pub(super) struct Admission {
     peak: AtomicUsize,
     /// What requests take on average when there are few.
     usual: AtomicU64,
+    /// Whether somebody was turned away in the window.
+    sheds: AtomicBool,
     /// How many were turned away, and when that was last told.
     turned_away: AtomicU64,
     told: AtomicU64,
+    /// How many are being turned away.
+    leaving: AtomicUsize,
 }
 
 impl Admission {
@@ -61,8 +72,10 @@ impl Admission {
             took: AtomicU64::new(0),
             peak: AtomicUsize::new(0),
             usual: AtomicU64::new(u64::MAX),
+            sheds: AtomicBool::new(false),
             turned_away: AtomicU64::new(0),
             told: AtomicU64::new(0),
+            leaving: AtomicUsize::new(0),
         }
     }
 
@@ -95,13 +108,23 @@ impl Admission {
         false
     }
 
-    /// A request was turned away. That is told every ten seconds at most.
-    pub(super) fn turn_away(&self) {
-        const APART: u64 = 10_000_000;
+    /// Turns a request away. Returns when its client may be told: the more there are, the later. Most ask again at once,
+    /// whatever they are told, and what that costs is lost to those who were let in.
+    pub(super) async fn turn_away(&self) {
+        self.note_turned_away();
+        let leaving = Leaving::begin(&self.leaving);
+        let wait = APART.saturating_mul(u32::try_from(leaving.among).unwrap_or(u32::MAX));
+        tokio::time::sleep(wait.min(LONGEST)).await;
+    }
 
+    /// A request is turned away. That is told every ten seconds at most.
+    fn note_turned_away(&self) {
+        const SELDOM: u64 = 10_000_000;
+
+        self.sheds.store(true, Relaxed);
         self.turned_away.fetch_add(1, Relaxed);
         let (now, told) = (self.now(), self.told.load(Relaxed));
-        let first = told == 0 || now.saturating_sub(told) >= APART;
+        let first = told == 0 || now.saturating_sub(told) >= SELDOM;
         if first && self.told.compare_exchange(told, now.max(1), Relaxed, Relaxed).is_ok() {
             let requests = self.turned_away.swap(0, Relaxed);
             let at_a_time = self.bound.load(Relaxed);
@@ -127,20 +150,22 @@ impl Admission {
             let requests = self.requests.swap(0, Relaxed).max(1);
             let average = self.took.swap(0, Relaxed) / requests;
             let peak = self.peak.swap(self.working.load(Relaxed), Relaxed);
+            let sheds = self.sheds.swap(false, Relaxed);
             let (bound, usual) = (self.bound.load(Relaxed), self.usual.load(Relaxed));
-            let (bound, usual) = moved(bound, usual, average, peak, self.most);
+            let (bound, usual) = moved(bound, usual, average, peak, self.most, sheds);
             self.bound.store(bound, Relaxed);
             self.usual.store(usual, Relaxed);
         }
     }
 }
 
-/// The bound and the usual time after a window in which requests took so long on average, and so many were there at a time.
-fn moved(bound: usize, usual: u64, average: u64, peak: usize, most: usize) -> (usize, u64) {
+/// The bound and the usual time after a window in which requests took so long on average, so many were there at a time, and
+/// others were turned away or not.
+fn moved(bound: usize, usual: u64, average: u64, peak: usize, most: usize, sheds: bool) -> (usize, u64) {
     // What is usual may become more with the years, and must not follow an overload of minutes.
-    let usual = usual.saturating_add((usual / 4096).max(1)).min(average);
+    let usual = usual.saturating_add((usual / 16_384).max(1)).min(average);
     let fewest = FEWEST.min(most);
-    if average > usual.saturating_mul(2).max(UNHURRIED) {
+    if average > usual.saturating_mul(2).max(if sheds { HURRIED } else { UNHURRIED }) {
         return ((bound - bound / 4).max(fewest), usual);
     }
     // A place that nobody wants proves nothing.
@@ -150,6 +175,25 @@ fn moved(bound: usize, usual: u64, average: u64, peak: usize, most: usize) -> (u
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A request that is turned away, until its client is told or has gone.
+struct Leaving<'a> {
+    all: &'a AtomicUsize,
+    /// How many there were when it came, itself included.
+    among: usize,
+}
+
+impl<'a> Leaving<'a> {
+    fn begin(all: &'a AtomicUsize) -> Self {
+        Self { all, among: all.fetch_add(1, Relaxed) + 1 }
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Relaxed);
+    }
 }
 
 /// A place of a request that is worked on. It is free again when this is dropped.
@@ -207,6 +251,9 @@ impl Drop for Bytes {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+    use futures::future::join_all;
+
     use super::*;
 
     #[test]
@@ -224,28 +271,51 @@ mod tests {
     fn requests_that_take_longer_than_usual_make_the_bound_smaller_and_it_grows_again() {
         let (mut bound, mut usual) = (512, u64::MAX);
         for _ in 0..10 {
-            (bound, usual) = moved(bound, usual, 8_000, 64, 2048);
+            (bound, usual) = moved(bound, usual, 8_000, 64, 2048, false);
         }
         assert_eq!(bound, 512, "nobody wants more places");
-        for _ in 0..600 {
-            (bound, usual) = moved(bound, usual, 80_000, bound, 2048);
+        for _ in 0..2_400 {
+            (bound, usual) = moved(bound, usual, 80_000, bound, 2048, true);
         }
         assert_eq!(bound, FEWEST);
         assert!(usual < 12_500, "a minute's overload became usual: {usual}");
         for _ in 0..100 {
-            (bound, usual) = moved(bound, usual, 9_000, bound, 2048);
+            (bound, usual) = moved(bound, usual, 9_000, bound, 2048, true);
         }
         assert_eq!(bound, 2048);
+    }
+
+    #[test]
+    fn what_suits_all_is_no_reason_to_turn_anybody_away_and_what_does_not_is_to_suit_those_who_are_let_in() {
+        let usual = 2_000;
+        assert_eq!(moved(400, usual, 20_000, 200, 2048, false).0, 400);
+        assert_eq!(moved(400, usual, 20_000, 400, 2048, true).0, 300);
+        assert_eq!(moved(300, usual, HURRIED, 300, 2048, true).0, 319, "they hardly notice");
+    }
+
+    #[tokio::test]
+    async fn the_more_are_turned_away_the_later_they_are_told() {
+        let admission = Admission::new(1, 0);
+        let all_told = async |clients| {
+            let begun = Instant::now();
+            join_all((0..clients).map(|_| admission.turn_away())).await;
+            begun.elapsed()
+        };
+        assert!(all_told(500).await >= APART * 500);
+        assert_eq!(admission.turn_away().now_or_never(), None);
+        assert_eq!(admission.leaving.load(Relaxed), 0, "who hangs up has left");
+        let all = 50_000;
+        assert!(all_told(all).await < APART * all / 2, "nobody waits longer than {LONGEST:?}");
     }
 
     #[test]
     fn what_always_takes_long_is_usual() {
         let (mut bound, mut usual) = (512, u64::MAX);
         for _ in 0..10 {
-            (bound, usual) = moved(bound, usual, 200_000, 512, 2048);
+            (bound, usual) = moved(bound, usual, 200_000, 512, 2048, false);
         }
         assert!(bound > 512, "{bound}");
-        assert_eq!(moved(bound, usual, 450_000, 512, 2048).0, bound - bound / 4);
+        assert_eq!(moved(bound, usual, 450_000, 512, 2048, false).0, bound - bound / 4);
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl Edge {
     {
         let desk = &self.desk;
         if desk.admission.is_full() {
-            desk.admission.turn_away();
+            desk.admission.turn_away().await;
             return (answers::overloaded(), None);
         }
         let encodings = request.headers().get_all(header::CONTENT_ENCODING);
@@ -147,7 +147,7 @@ impl Edge {
         let until = begun + desk.body_timeout;
         let request = if request.body().is_end_stream() {
             if receipt.arrived().is_err() {
-                desk.admission.turn_away();
+                desk.admission.turn_away().await;
                 return (answers::overloaded(), None);
             }
             request.map(|_| Body::empty())
@@ -172,7 +172,7 @@ impl Edge {
             None => (response, place),
             Some(Fault::TooSlow) => (answers::too_slow(desk.body_timeout), None),
             Some(Fault::NoMemory | Fault::NoPlace) => {
-                desk.admission.turn_away();
+                desk.admission.turn_away().await;
                 (answers::overloaded(), None)
             }
         }
