@@ -110,11 +110,15 @@ impl Postgres {
     }
 }
 
-/// Waits until what was written before is on the disk: the kernel would write it while somebody else's times are taken, and who of
-/// the two meets that is chance.
+/// How long the machine rests before times are taken.
+const REST: Duration = Duration::from_secs(3);
+
+/// Waits until what was written before is on the disk, and then a while: the kernel would write it while somebody else's times are
+/// taken, and a virtual machine that was busy is held up by its host for a time. Who of the two meets that is chance.
 pub(crate) async fn settle() -> anyhow::Result<()> {
     let status = Command::new("sync").status().await?;
     anyhow::ensure!(status.success(), "sync ended with {status}");
+    tokio::time::sleep(REST).await;
     Ok(())
 }
 

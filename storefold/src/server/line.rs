@@ -70,7 +70,8 @@ pub(super) struct Patient<I> {
     waiting: Waiting,
     /// How many requests had been read when `waiting` was last looked at.
     seen: usize,
-    /// The timers are made when something is waited for: most answers never wait.
+    /// The timers are made when something is waited for: most answers never wait. This one may end before the client has to
+    /// have sent something, and is wound up again then: to do so for each request costs more than to look once too often.
     reading: Option<Pin<Box<Sleep>>>,
     /// Since when nothing could be written is in here too.
     writing: Option<Pin<Box<Sleep>>>,
@@ -104,10 +105,14 @@ impl<I> Patient<I> {
         self.seen = begun;
         let (Waiting::Head(until) | Waiting::Request(until)) = self.waiting else { return Poll::Pending };
         let timer = self.reading.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if timer.deadline() != until {
+        if timer.deadline() > until {
             timer.as_mut().reset(until);
         }
         ready!(timer.as_mut().poll(cx));
+        while timer.deadline() < until {
+            timer.as_mut().reset(until);
+            ready!(timer.as_mut().poll(cx));
+        }
         Poll::Ready(Error::new(ErrorKind::TimedOut, "the client sent no request in time"))
     }
 
