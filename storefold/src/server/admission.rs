@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 /// However long requests take, so many are let in at a time. More make the log's batches larger rather than slower.
 const FEWEST: usize = 64;
-/// How many are let in at first.
-const FIRST: usize = 256;
+/// How many are let in at first, and again after a while in which nobody was turned away.
+const FIRST: usize = 512;
 /// How long one looks before the bound is moved,
 const WINDOW: Duration = Duration::from_millis(25);
 /// and at how many requests at least.
@@ -167,8 +167,8 @@ fn moved(bound: usize, usual: u64, average: u64, peak: usize, most: usize, sheds
     if average > usual.saturating_mul(2).max(if sheds { HURRIED } else { UNHURRIED }) {
         return ((bound - bound / 4).max(fewest), usual);
     }
-    // A place that nobody wants proves nothing.
-    let wanted = peak >= bound - bound / 4;
+    // A place that nobody wants proves nothing; but an overload is not held against those who come after it.
+    let wanted = peak >= bound - bound / 4 || !sheds && bound < FIRST;
     (if wanted { (bound + bound / 16 + 1).min(most) } else { bound }, usual)
 }
 
@@ -292,7 +292,9 @@ mod tests {
     #[test]
     fn what_suits_all_is_no_reason_to_turn_anybody_away_and_what_does_not_is_to_suit_those_who_are_let_in() {
         let usual = 2_000;
-        assert_eq!(moved(400, usual, 20_000, 200, 2048, false).0, 400);
+        assert_eq!(moved(600, usual, 20_000, 200, 2048, false).0, 600);
+        assert_eq!(moved(400, usual, 20_000, 200, 2048, false).0, 426, "so it is soon as it was at first");
+        assert_eq!(moved(400, usual, 4_000, 200, 2048, true).0, 400);
         assert_eq!(moved(400, usual, 20_000, 400, 2048, true).0, 300);
         assert_eq!(moved(300, usual, HURRIED, 300, 2048, true).0, 319, "they hardly notice");
     }
