@@ -22,6 +22,10 @@ use crate::report::{Better, Measured, Round};
 use crate::server::{self, Postgres};
 use crate::{Options, append, cpu};
 
+/// How long the load lasts before times are taken, in seconds. Half of what the shop sustains is a load that goes on; in the first
+/// moments after a rest, whoever has more threads waits longer for the system to spread them over its cores.
+const WARM_UP: u32 = 1;
+
 pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::Result<Measured> {
     let (url, pool) = postgres.database("s12").await?;
     PostgresEventStore::migrate(&pool).await?;
@@ -29,7 +33,7 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
     let pid = server.id().context("the server has ended")?;
     let (peak, took, _) = run(postgres, pid, &address, options.seconds).await?;
     let rate = peak as f64 / took / 2.0;
-    let wanted = count(rate, options.seconds) as f64;
+    let (wanted, warm_up) = (count(rate, options.seconds) as u64, count(rate, WARM_UP) as u64);
     let (bare, written) = bare(postgres.data_dir()).await?;
     let (ours, theirs) = (Clients::open(&address).await?, Clients::open(&bare).await?);
     let all = || (postgres.cpu() + cpu::of_tree(pid) + cpu::of_this()) as f64;
@@ -39,16 +43,18 @@ pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::R
         let (mut times, mut spent) = ([0.0; 2], [0.0; 2]);
         for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
             server::settle().await?;
+            let clients = [&ours, &theirs][side];
+            clients.times(rate, WARM_UP).await?;
             let before = all();
-            times[side] = p99([&ours, &theirs][side].times(rate, options.seconds).await?);
-            spent[side] = (all() - before) / wanted;
+            times[side] = p99(clients.times(rate, options.seconds).await?);
+            spent[side] = (all() - before) / wanted as f64;
         }
-        acknowledged += count(rate, options.seconds) as u64;
+        acknowledged += warm_up + wanted;
         rounds.push(Round { ours: times[0], baseline: times[1], our_cpu: spent[0], baseline_cpu: spent[1] });
     }
     server::stop(&mut server).await?;
     let mut gate = append::gate(&pool, acknowledged).await?;
-    let (lines, sent) = (written.lines()?, u64::from(options.rounds) * count(rate, options.seconds) as u64);
+    let (lines, sent) = (written.lines()?, u64::from(options.rounds) * (warm_up + wanted));
     if lines != sent {
         gate = Err(format!("the baseline answered {sent} and wrote {lines}"));
     }

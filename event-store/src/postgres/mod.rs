@@ -17,7 +17,7 @@ use futures::TryStreamExt as _;
 use sqlx::Row;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgPool, PgRow};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::port::{MAX_PAGE_BYTES, check_limits, ends_of_parts};
@@ -26,10 +26,8 @@ use crate::{
     RecordedEvent, StreamName, StreamPage,
 };
 use recent::Recent;
-use sequencer::{Job, Written};
+use sequencer::{Desk, Job, Written};
 
-/// How many appends may wait for the sequencer before an appender waits to hand its own in.
-const QUEUE: usize = 4_096;
 /// How often the head is looked up for what other processes appended.
 const POLL: Duration = Duration::from_millis(100);
 /// After this long a reader looks for itself, whatever it was told.
@@ -38,7 +36,7 @@ const FLOOR: Duration = Duration::from_secs(1);
 /// A log in Postgres. Any number of processes may have one on the same database.
 pub struct PostgresEventStore {
     pool: PgPool,
-    queue: mpsc::Sender<Job>,
+    desk: Desk,
     end: Arc<End>,
     poller: JoinHandle<()>,
 }
@@ -89,7 +87,7 @@ impl PostgresEventStore {
     /// called within a tokio runtime.
     ///
     /// # Errors
-    /// When the log's table cannot be read.
+    /// When the log's table cannot be read, or the system has no room for a thread.
     pub async fn open(pool: PgPool) -> Result<Arc<Self>, sqlx::Error> {
         let durable: String =
             sqlx::query_scalar("select current_setting('synchronous_commit')").fetch_one(&pool).await?;
@@ -98,10 +96,9 @@ impl PostgresEventStore {
         }
         let head = watch::Sender::new(read_head(&pool).await?);
         let end = Arc::new(End { head, recent: Recent::default() });
-        let (queue, jobs) = mpsc::channel(QUEUE);
-        tokio::spawn(sequencer::run(pool.connect_options().as_ref().clone(), jobs, end.clone()));
+        let desk = sequencer::start(pool.connect_options().as_ref().clone(), end.clone()).await?;
         let poller = tokio::spawn(poll_head(pool.clone(), end.clone()));
-        Ok(Arc::new(Self { pool, queue, end, poller }))
+        Ok(Arc::new(Self { pool, desk, end, poller }))
     }
 }
 
@@ -110,10 +107,8 @@ impl PostgresEventStore {
         check_limits(&append)?;
         let (reply, answer) = oneshot::channel();
         let gone = || AppendError::Unknown(Arc::new(SequencerGone));
-        self.queue
-            .send(Job { append, reply, may_be_written: false })
-            .await
-            .map_err(|_| AppendError::Unavailable(Arc::new(SequencerGone)))?;
+        let handed_in = self.desk.hand_in(Job { append, reply, may_be_written: false }).await;
+        handed_in.map_err(|_| AppendError::Unavailable(Arc::new(SequencerGone)))?;
         answer.await.map_err(|_| gone())?
     }
 }
@@ -247,7 +242,7 @@ impl EventStore for PostgresEventStore {
     }
 }
 
-/// The sequencer's task has ended; the process is going down.
+/// The sequencer has ended; the process is going down.
 #[derive(Debug, thiserror::Error)]
 #[error("the log is closed")]
 struct SequencerGone;

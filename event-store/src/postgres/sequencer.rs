@@ -1,11 +1,17 @@
-//! The one task of a process that appends: it writes what queued up as one batch while the next queues up.
+//! The one thread of a process that appends: it writes what queued up as one batch while the next queues up.
+//!
+//! It is a thread of its own, for every command of the process waits for it: as a task among those of the requests it would
+//! have its turn after theirs, each time that the database has answered, and the database would have nothing to do meanwhile.
 //!
 //! Each append is decided on its own, in the database, under the append lock. When the connection breaks in the middle
 //! of a batch nobody knows whether it was written; appends with a frozen expectation are sent again as they were, and
 //! the log recognises them by their ids.
 
 use std::collections::{HashSet, VecDeque};
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -14,7 +20,8 @@ use futures::stream::FuturesUnordered;
 use metrics::{counter, histogram};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSeverity};
 use sqlx::{ConnectOptions, Connection as _, Row};
-use tokio::sync::{mpsc, oneshot};
+use tokio::runtime;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::batch::{self, Entry};
@@ -66,9 +73,64 @@ const LANES: usize = 2;
 const BESIDE: usize = 32;
 /// How many appends wait in here at most. More wait in the channel, and then with those who append.
 const WAITING: usize = 4_096;
+/// How many appends wait in the channel at most.
+const QUEUE: usize = 4_096;
 
-/// Runs until every sender of `jobs` is gone and the queue is drained.
-pub(super) async fn run(options: PgConnectOptions, mut jobs: mpsc::Receiver<Job>, end: Arc<End>) {
+/// Where appends are handed in.
+pub(super) struct Desk {
+    jobs: mpsc::Sender<Job>,
+    bell: Arc<Bell>,
+}
+
+/// Wakes the sequencer while a batch is under way, once enough has come for another. To wake it for each append would cost more
+/// than it does to write it.
+struct Bell {
+    /// How many appends have to wait in the channel.
+    enough: AtomicUsize,
+    rung: Notify,
+}
+
+impl Desk {
+    /// Hands an append in.
+    ///
+    /// # Errors
+    /// When the sequencer is gone.
+    pub(super) async fn hand_in(&self, job: Job) -> Result<(), mpsc::error::SendError<Job>> {
+        self.jobs.send(job).await?;
+        // What is missed here is seen when the batch has ended.
+        if self.jobs.max_capacity() - self.jobs.capacity() >= self.bell.enough.load(Relaxed) {
+            self.bell.rung.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// Starts the sequencer. It ends when the desk is gone and everything that was handed in is done.
+///
+/// # Errors
+/// When the system has no room for a thread, or for what it works with.
+pub(super) async fn start(options: PgConnectOptions, end: Arc<End>) -> io::Result<Desk> {
+    let (jobs, handed_in) = mpsc::channel(QUEUE);
+    let bell = Arc::new(Bell { enough: AtomicUsize::new(usize::MAX), rung: Notify::new() });
+    let desk = Desk { jobs, bell: bell.clone() };
+    let (started, starting) = oneshot::channel();
+    // The runtime is made where it is dropped, for that may block.
+    let work = move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        // Who opened the log may have gone again; then the desk is gone as well.
+        let (runtime, _) = match runtime {
+            Ok(runtime) => (runtime, started.send(Ok(()))),
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        runtime.block_on(run(options, handed_in, &bell, &end));
+    };
+    thread::Builder::new().name("log-sequencer".to_owned()).spawn(work)?;
+    starting.await.map_err(io::Error::other)??;
+    Ok(desk)
+}
+
+/// Runs until the desk is gone and the queue is drained.
+async fn run(options: PgConnectOptions, mut jobs: mpsc::Receiver<Job>, bell: &Bell, end: &End) {
     let options = for_appends(options);
     let mut idle: Vec<Link> =
         (0..LANES).map(|_| Link { options: options.clone(), connection: None, doubts: 0 }).collect();
@@ -86,8 +148,9 @@ pub(super) async fn run(options: PgConnectOptions, mut jobs: mpsc::Receiver<Job>
         }
         // Beside a batch that is under way only one that is as large is worth a sync of its own. A smaller one would wait
         // for the lock; it grows in the meantime.
-        let ready = !idle.is_empty() && (under_way == 0 || queue.len() >= under_way.max(BESIDE));
-        let entries = if ready { batch::plan(&mut queue, &busy) } else { Vec::new() };
+        let enough = if under_way == 0 { 1 } else { BESIDE.max(under_way) };
+        let entries =
+            if !idle.is_empty() && queue.len() >= enough { batch::plan(&mut queue, &busy) } else { Vec::new() };
         if !entries.is_empty()
             && let Some(mut link) = idle.pop()
         {
@@ -95,15 +158,17 @@ pub(super) async fn run(options: PgConnectOptions, mut jobs: mpsc::Receiver<Job>
             let size: usize = entries.iter().map(|entry| entry.jobs.len()).sum();
             busy.extend(streams.iter().cloned());
             under_way += size;
-            let end = &end;
             lanes.push(async move {
                 let mut again = VecDeque::new();
                 write(&mut link, entries, &mut again, end, Instant::now() + PATIENCE).await;
                 (link, streams, size, again)
             });
         }
+        let missing =
+            if idle.is_empty() { usize::MAX } else { BESIDE.max(under_way).saturating_sub(queue.len()).max(1) };
+        bell.enough.store(missing, Relaxed);
         tokio::select! {
-            job = jobs.recv(), if open && queue.len() < WAITING => match job {
+            job = jobs.recv(), if open && under_way == 0 => match job {
                 Some(job) => queue.push_back(job),
                 None => open = false,
             },
@@ -112,9 +177,8 @@ pub(super) async fn run(options: PgConnectOptions, mut jobs: mpsc::Receiver<Job>
                 under_way -= size;
                 streams.iter().for_each(|stream| { busy.remove(stream); });
                 again.into_iter().rev().for_each(|job| queue.push_front(job));
-                // Those who were answered get a moment to hand in their next, so that it is in the next batch.
-                tokio::task::yield_now().await;
             }
+            () = bell.rung.notified(), if under_way > 0 => {}
             else => return,
         }
     }
