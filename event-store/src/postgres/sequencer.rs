@@ -116,12 +116,12 @@ pub(super) async fn start(options: PgConnectOptions, end: Arc<End>) -> io::Resul
     let (started, starting) = oneshot::channel();
     // The runtime is made where it is dropped, for that may block.
     let work = move || {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        // Who opened the log may have gone again; then the desk is gone as well.
-        let (runtime, _) = match runtime {
-            Ok(runtime) => (runtime, started.send(Ok(()))),
+        let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
             Err(error) => return drop(started.send(Err(error))),
         };
+        // Who opened the log may have gone again; then the desk is gone as well.
+        let _ = started.send(Ok(()));
         runtime.block_on(run(options, handed_in, &bell, &end));
     };
     thread::Builder::new().name("log-sequencer".to_owned()).spawn(work)?;
