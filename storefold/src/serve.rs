@@ -33,11 +33,21 @@ use crate::{cli, demo, metrics, observed, server, signals};
 pub(crate) async fn serve(config: &Config, flags: &cli::ServeFlags) -> anyhow::Result<()> {
     // Before anything is started, so that no signal finds the process without a handler.
     let stop = signals::stop()?;
+    small_pages();
     let figures = metrics::keep()?;
     let shop = Shop::open(config).await?;
     let served = run(config, &shop, flags, stop, figures).await;
     let closed = shop.close().await;
     served.and(closed)
+}
+
+/// Has memory come in pages of 4 KiB. The allocator asks for pages of 2 MiB, and whoever touches one first waits until all of it
+/// is cleared: milliseconds on a virtual machine, in which every command that this thread works on waits as well.
+fn small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "the system does not let huge pages be turned off");
+    }
 }
 
 async fn run(

@@ -83,11 +83,24 @@ async fn ask(client: &Client, url: &str, answered: &Answered) -> bool {
     }
 }
 
+/// A figure of the server's process, by the name that the system gives it.
+fn figure(server: &Server, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id().unwrap())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
 /// The most memory that a server has had, in bytes.
 fn peak(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id().unwrap())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    figure(server, "VmHWM") * 1024
+}
+
+/// Whoever touches a huge page first waits until it is cleared, and with it every command of its thread.
+#[tokio::test]
+async fn no_command_waits_for_a_huge_page() {
+    let database = Database::create().await;
+    let server = Server::start(&database).await;
+    assert_eq!(figure(&server, "THP_enabled"), 0);
 }
 
 /// The bound that the page states, for the defaults.
