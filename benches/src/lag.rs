@@ -17,6 +17,9 @@ use crate::report::{Better, Measured, Round};
 use crate::server::{self, Postgres};
 use crate::{Options, baseline, cpu};
 
+/// How long the load lasts before times are taken, in seconds. Half of what the shop sustains is a load that goes on; in the first
+/// moments after a rest, whoever has more threads waits longer for the system to spread them over its cores.
+pub(crate) const WARM_UP: u32 = 1;
 /// How often it is looked for what can be seen.
 const POLL: Duration = Duration::from_millis(1);
 /// How often something is sent: as evenly as the runtime's clock lets it be.
@@ -159,6 +162,14 @@ async fn lag(
     seconds: u32,
 ) -> anyhow::Result<(Vec<Duration>, f64)> {
     server::settle().await?;
+    let warm_up = {
+        let shop = shop.clone();
+        move || {
+            let shop = shop.clone();
+            async move { shop.record().await.map(drop) }
+        }
+    };
+    paced(rate, WARM_UP, warm_up).await?;
     let before = shop.cpu(postgres);
     let waiting = Arc::new(Mutex::new(Vec::<(u64, Instant)>::new()));
     let acknowledged = {
@@ -206,9 +217,8 @@ pub(crate) async fn commits(
     seconds: u32,
 ) -> anyhow::Result<(Vec<Duration>, f64)> {
     server::settle().await?;
-    let before = postgres.cpu() + cpu::of_this();
     let took = Arc::new(Mutex::new(Vec::new()));
-    let commit = {
+    let mut commit = {
         let (pool, took) = (pool.clone(), took.clone());
         move || {
             let (pool, took) = (pool.clone(), took.clone());
@@ -229,8 +239,12 @@ pub(crate) async fn commits(
             }
         }
     };
+    let times = || std::mem::take(&mut *took.lock().unwrap_or_else(PoisonError::into_inner));
+    paced(rate, WARM_UP, &mut commit).await?;
+    drop(times());
+    let before = postgres.cpu() + cpu::of_this();
     paced(rate, seconds, commit).await?;
-    let took = std::mem::take(&mut *took.lock().unwrap_or_else(PoisonError::into_inner));
+    let took = times();
     Ok((took, (postgres.cpu() + cpu::of_this() - before) as f64))
 }
 

@@ -17,14 +17,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::http::{CONNECTIONS, ORDER, post, run};
-use crate::lag::{count, p99, paced};
+use crate::lag::{WARM_UP, count, p99, paced};
 use crate::report::{Better, Measured, Round};
 use crate::server::{self, Postgres};
 use crate::{Options, append, cpu};
-
-/// How long the load lasts before times are taken, in seconds. Half of what the shop sustains is a load that goes on; in the first
-/// moments after a rest, whoever has more threads waits longer for the system to spread them over its cores.
-const WARM_UP: u32 = 1;
 
 pub(crate) async fn measure(postgres: &Postgres, options: &Options) -> anyhow::Result<Measured> {
     let (url, pool) = postgres.database("s12").await?;
