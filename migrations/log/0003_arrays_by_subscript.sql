@@ -1,6 +1,7 @@
 -- What a batch costs besides its rows is most of what a small batch costs, and it is paid under the lock. plpgsql keeps its array
 -- parameters unpacked, so that to take the i-th of each is cheaper than to unnest them all side by side; and a batch in which
--- every stream is new has nothing to look up. Otherwise this is the function as it was.
+-- every stream is new has nothing to look up. Otherwise this is the function as it was, and what
+-- its parameters are stands there.
 create or replace function log.append(
     look_for_new bool, streams text[], expected bigint[],
     slots int[], places bigint[], event_streams text[], ids uuid[], types text[], datas bytea[], metadatas bytea[],

@@ -1,5 +1,5 @@
 -- The log is read by its keys, in order, so nothing is planned by how its values are spread. By default Postgres sorts 30,000 rows of
--- every column to know it: a quarter of a second of CPU, at worst once a minute, in which the commands of a small machine wait. A tenth is enough.
+-- every column to know it, which takes a core of a small machine from its commands, at worst once a minute. A tenth is enough.
 alter table log.events
     alter column position set statistics 10,
     alter column stream set statistics 10,
