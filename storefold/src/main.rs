@@ -34,6 +34,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use cli::{Cli, Command};
@@ -46,17 +47,31 @@ use trade::Counter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    match runtime() {
+        Ok(runtime) => runtime.block_on(begin()),
+        Err(error) => fail(&format!("the system has no room for the program's threads: {error}")),
+    }
+}
+
+/// What all tasks run on. What comes from elsewhere has its turn first: it is the log's answers, each for a command that
+/// has waited for its commit already, and behind the requests that arrive meanwhile it would wait for all of those as well.
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread().enable_all().global_queue_interval(1).build()
+}
+
+async fn begin() -> ExitCode {
     // There are two such libraries in here, so that TLS does not know by itself which one to take. One that was installed
     // before would do as well.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    run(Cli::parse()).await.unwrap_or_else(|error| {
-        // With everything behind it, on one line, and without a backtrace: it is for whoever typed the command.
-        let told = writeln!(io::stderr(), "error: {error:#}");
-        drop(told);
-        ExitCode::FAILURE
-    })
+    // With everything behind it, on one line, and without a backtrace: it is for whoever typed the command.
+    run(Cli::parse()).await.unwrap_or_else(|error| fail(&format!("{error:#}")))
+}
+
+fn fail(why: &str) -> ExitCode {
+    let told = writeln!(io::stderr(), "error: {why}");
+    drop(told);
+    ExitCode::FAILURE
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
