@@ -69,9 +69,16 @@ impl Postgres {
         Ok(Self { child, storefold, options, url, postmaster, _data_dir: data_dir })
     }
 
-    /// A fresh database, and a pool on it.
+    /// A fresh database, and a pool on it. There is no other then: the server would vacuum and analyze what one measurement has
+    /// left while the next takes times.
     pub(crate) async fn database(&self, name: &str) -> anyhow::Result<(PgConnectOptions, PgPool)> {
         let mut admin = self.options.connect().await?;
+        let others =
+            "select quote_ident(datname) from pg_database where not datistemplate and datname <> current_database()";
+        let others: Vec<String> = sqlx::query_scalar(others).fetch_all(&mut admin).await?;
+        for other in others {
+            admin.execute(AssertSqlSafe(format!("drop database {other} with (force)"))).await?;
+        }
         admin.execute(AssertSqlSafe(format!("create database {name}"))).await?;
         let options = self.options.clone().database(name);
         let pool = PgPoolOptions::new().max_connections(16).connect_with(options.clone()).await?;
