@@ -34,7 +34,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 use cli::{Cli, Command};
@@ -48,16 +48,18 @@ use trade::Counter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match runtime() {
+    match runtime().build() {
         Ok(runtime) => runtime.block_on(begin()),
         Err(error) => fail(&format!("the system has no room for the program's threads: {error}")),
     }
 }
 
-/// What all tasks run on. What comes from elsewhere has its turn first: it is the log's answers, each for a command that
-/// has waited for its commit already, and behind the requests that arrive meanwhile it would wait for all of those as well.
-fn runtime() -> io::Result<Runtime> {
-    Builder::new_multi_thread().enable_all().global_queue_interval(1).build()
+/// What all tasks run on. What is woken from elsewhere has its turn first: that is the log's answers, each for a command that
+/// has waited for its commit, and behind the requests that arrive meanwhile it would wait for all of those as well.
+fn runtime() -> Builder {
+    let mut runtime = Builder::new_multi_thread();
+    runtime.enable_all().global_queue_interval(1);
+    runtime
 }
 
 async fn begin() -> ExitCode {
@@ -276,4 +278,47 @@ async fn run_postgres(config: &Config, throw_away: bool) -> anyhow::Result<()> {
     print(&format!("{}\n", postgres.url()))?;
     stop.wait_for(|stop| *stop).await.context("the signal handler is gone")?;
     Ok(postgres.stop().await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use futures::future::join_all;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn what_is_woken_from_elsewhere_has_its_turn_first() {
+        let runtime = runtime().worker_threads(1).build().unwrap();
+        for round in 0..20 {
+            let place = runtime.block_on(async { tokio::spawn(place_among(50)).await.unwrap() });
+            // What the thread has just begun itself comes before everything.
+            assert!(place < 5, "round {round}: {place} of 50 others came first");
+        }
+    }
+
+    /// Which turn a task has that another thread wakes while others are queued up.
+    async fn place_among(others: usize) -> usize {
+        let turns = Arc::new(AtomicUsize::new(0));
+        let take_turn = |turns: &AtomicUsize| turns.fetch_add(1, Relaxed);
+        let (answer, awaited) = oneshot::channel();
+        let waiting = tokio::spawn({
+            let turns = turns.clone();
+            async move { awaited.await.map(|()| take_turn(&turns)).unwrap() }
+        });
+        // Now it waits.
+        tokio::task::yield_now().await;
+        let others: Vec<_> = (0..others)
+            .map(|_| {
+                let turns = turns.clone();
+                tokio::spawn(async move { take_turn(&turns) })
+            })
+            .collect();
+        std::thread::spawn(move || answer.send(())).join().unwrap().unwrap();
+        join_all(others).await;
+        waiting.await.unwrap()
+    }
 }
