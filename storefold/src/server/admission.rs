@@ -19,10 +19,11 @@ const WINDOW: Duration = Duration::from_millis(25);
 const SAMPLE: u64 = 32;
 /// Requests that take this long on average are nothing to turn anybody away for, whatever they take at other times,
 const UNHURRIED: u64 = 25_000;
-/// nor this long, once others are turned away: what does not suit all is to suit those who are let in.
-const HURRIED: u64 = 5_000;
+/// nor this long, once others are turned away: what does not suit all is to suit those who are let in, who then wait for half as
+/// long again as usual at most.
+const HURRIED: u64 = 4_000;
 /// How much time those who are turned away have to themselves, one after another: so many are told in a second at most.
-const APART: Duration = Duration::from_micros(200);
+const APART: Duration = Duration::from_micros(400);
 /// How long nobody waits longer to be told.
 const LONGEST: Duration = Duration::from_secs(1);
 /// What a body may take whatever the others take, in bytes: commands are smaller, as a rule. So it is the large ones that
@@ -149,7 +150,8 @@ impl Admission {
             let requests = self.requests.swap(0, Relaxed).max(1);
             let average = self.took.swap(0, Relaxed) / requests;
             let peak = self.peak.swap(self.working.load(Relaxed), Relaxed);
-            let sheds = self.sheds.swap(false, Relaxed);
+            // Who has been turned away and waits to be told comes again.
+            let sheds = self.sheds.swap(false, Relaxed) || self.leaving.load(Relaxed) > 0;
             let (bound, usual) = (self.bound.load(Relaxed), self.usual.load(Relaxed));
             let (bound, usual) = moved(bound, usual, average, peak, self.most, sheds);
             self.bound.store(bound, Relaxed);
@@ -164,7 +166,9 @@ fn moved(bound: usize, usual: u64, average: u64, peak: usize, most: usize, sheds
     // What is usual may become more with the years, and must not follow an overload of minutes.
     let usual = usual.saturating_add((usual / 16_384).max(1)).min(average);
     let fewest = FEWEST.min(most);
-    if average > usual.saturating_mul(2).max(if sheds { HURRIED } else { UNHURRIED }) {
+    let much =
+        if sheds { usual.saturating_add(usual / 2).max(HURRIED) } else { usual.saturating_mul(2).max(UNHURRIED) };
+    if average > much {
         return ((bound - bound / 4).max(fewest), usual);
     }
     // A place that nobody wants proves nothing; but an overload is not held against those who come after it.
@@ -297,6 +301,21 @@ mod tests {
         assert_eq!(moved(400, usual, 4_000, 200, 2048, true).0, 400);
         assert_eq!(moved(400, usual, 20_000, 400, 2048, true).0, 300);
         assert_eq!(moved(300, usual, HURRIED, 300, 2048, true).0, 319, "they hardly notice");
+        assert_eq!(moved(400, HURRIED, HURRIED * 3 / 2, 400, 2048, true).0, 426);
+        assert_eq!(moved(400, HURRIED, HURRIED * 2, 400, 2048, true).0, 300);
+    }
+
+    #[test]
+    fn whoever_waits_to_be_told_has_been_turned_away() {
+        let bound = |leaving: usize| {
+            let mut admission = Admission::new(2048, 0);
+            admission.begun -= WINDOW;
+            admission.leaving = AtomicUsize::new(leaving);
+            admission.usual = AtomicU64::new(HURRIED);
+            (0..SAMPLE).for_each(|_| admission.note(Duration::from_micros(4 * HURRIED)));
+            admission.bound.load(Relaxed)
+        };
+        assert_eq!((bound(0), bound(1)), (512, 384));
     }
 
     #[tokio::test]
