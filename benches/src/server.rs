@@ -27,9 +27,18 @@ pub(crate) static TOKEN: LazyLock<String> = LazyLock::new(|| {
     Signer::of(TOKEN_KEY).and_then(|signer| signer.token(&grant)).unwrap_or_default()
 });
 
-/// About a gigabyte of Postgres's own log.
-const SOME_LOG: &str =
-    "create table some_log as select repeat(md5(n::text), 30) as text from generate_series(1, 1000000) as n";
+/// Files of Postgres's own log, which are kept: three gigabytes, and a run of minutes writes two and a half.
+const KEPT_LOG: [&str; 4] = [
+    "alter system set min_wal_size = '3GB'",
+    "select pg_reload_conf()",
+    "do $$ begin
+        for file in 1 .. 192 loop
+            perform pg_logical_emit_message(false, 'benches', '');
+            perform pg_switch_wal();
+        end loop;
+    end $$",
+    "checkpoint",
+];
 
 /// A private Postgres with the settings of a shop: `fsync` and `synchronous_commit` are on.
 pub(crate) struct Postgres {
@@ -58,7 +67,7 @@ impl Postgres {
         }
         // A server that has run for a while writes over old files of its log. A new one makes each of them first, and stops for
         // that: it would be measured who of the two stops more often.
-        for statement in [SOME_LOG, "drop table some_log", "checkpoint"] {
+        for statement in KEPT_LOG {
             sqlx::raw_sql(statement).execute(&mut connection).await?;
         }
         // A backend's parent is the server's own process.

@@ -18,10 +18,10 @@ const WINDOW: Duration = Duration::from_millis(25);
 /// and at how many requests at least.
 const SAMPLE: u64 = 32;
 /// Requests that take this long on average are nothing to turn anybody away for, whatever they take at other times,
-const UNHURRIED: u64 = 25_000;
+const UNHURRIED: u64 = 10_000;
 /// nor this long, once others are turned away: what does not suit all is to suit those who are let in, who then wait for half as
 /// long again as usual at most.
-const HURRIED: u64 = 4_000;
+const HURRIED: u64 = 2_500;
 /// How much time those who are turned away have to themselves, one after another: so many are told in a second at most.
 const APART: Duration = Duration::from_micros(400);
 /// How long nobody waits longer to be told.
@@ -169,7 +169,8 @@ fn moved(bound: usize, usual: u64, average: u64, peak: usize, most: usize, sheds
     let much =
         if sheds { usual.saturating_add(usual / 2).max(HURRIED) } else { usual.saturating_mul(2).max(UNHURRIED) };
     if average > much {
-        return ((bound - bound / 4).max(fewest), usual);
+        let less = if average / 2 > much { bound / 2 } else { bound / 4 };
+        return ((bound - less).max(fewest), usual);
     }
     // A place that nobody wants proves nothing; but an overload is not held against those who come after it.
     let wanted = peak >= bound - bound / 4 || !sheds && bound < FIRST;
@@ -295,14 +296,16 @@ mod tests {
 
     #[test]
     fn what_suits_all_is_no_reason_to_turn_anybody_away_and_what_does_not_is_to_suit_those_who_are_let_in() {
-        let usual = 2_000;
-        assert_eq!(moved(600, usual, 20_000, 200, 2048, false).0, 600);
-        assert_eq!(moved(400, usual, 20_000, 200, 2048, false).0, 426, "so it is soon as it was at first");
-        assert_eq!(moved(400, usual, 4_000, 200, 2048, true).0, 400);
-        assert_eq!(moved(400, usual, 20_000, 400, 2048, true).0, 300);
-        assert_eq!(moved(300, usual, HURRIED, 300, 2048, true).0, 319, "they hardly notice");
+        let usual = 1_500;
+        assert_eq!(moved(600, usual, UNHURRIED, 200, 2048, false).0, 600);
+        assert_eq!(moved(400, usual, UNHURRIED, 200, 2048, false).0, 426, "so it is soon as it was at first");
+        assert_eq!(moved(400, usual, UNHURRIED + 1, 400, 2048, false).0, 300);
+        assert_eq!(moved(400, usual, HURRIED, 200, 2048, true).0, 400);
+        assert_eq!(moved(400, usual, HURRIED, 400, 2048, true).0, 426, "they hardly notice");
+        assert_eq!(moved(400, usual, 2 * HURRIED, 400, 2048, true).0, 300);
         assert_eq!(moved(400, HURRIED, HURRIED * 3 / 2, 400, 2048, true).0, 426);
         assert_eq!(moved(400, HURRIED, HURRIED * 2, 400, 2048, true).0, 300);
+        assert_eq!(moved(400, HURRIED, HURRIED * 4, 400, 2048, true).0, 200, "the further off, the larger the step");
     }
 
     #[test]
@@ -312,7 +315,7 @@ mod tests {
             admission.begun -= WINDOW;
             admission.leaving = AtomicUsize::new(leaving);
             admission.usual = AtomicU64::new(HURRIED);
-            (0..SAMPLE).for_each(|_| admission.note(Duration::from_micros(4 * HURRIED)));
+            (0..SAMPLE).for_each(|_| admission.note(Duration::from_micros(2 * HURRIED)));
             admission.bound.load(Relaxed)
         };
         assert_eq!((bound(0), bound(1)), (512, 384));
