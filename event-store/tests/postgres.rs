@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_store::contract::Store;
 use event_store::{
@@ -81,6 +82,36 @@ async fn positions_have_no_gap_when_several_processes_append() {
     let page = stores[0].read_all(None, &Filter::all(), 1_000).await.unwrap();
     let positions: Vec<u64> = page.events.iter().map(|event| event.position.commit).collect();
     assert_eq!(positions, (0..480).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn appends_that_queue_up_are_at_the_server_before_the_batch_ahead_of_them_is_written() {
+    const MANY: usize = 40;
+    let pool = a_database().await;
+    let store = PostgresEventStore::open(pool.clone()).await.unwrap();
+    let hand_in = |n: usize| {
+        let (store, stream) = (store.clone(), format!("beside-{n}"));
+        tokio::spawn(async move { store.append(append(&stream, Expected::NoStream, Uuid::now_v7())).await })
+    };
+    let mut keeper = pool.begin().await.unwrap();
+    keeper.execute("select pg_advisory_xact_lock(7310868735017247840)").await.unwrap();
+    let mut handed_in = vec![hand_in(0)];
+    until_batches_wait(&pool, 1).await;
+    handed_in.extend((1..=MANY).map(hand_in));
+    until_batches_wait(&pool, 2).await;
+    keeper.rollback().await.unwrap();
+    for appended in futures::future::join_all(handed_in).await {
+        appended.unwrap().unwrap();
+    }
+    assert_eq!(count(&pool).await, MANY as i64 + 1);
+}
+
+/// Waits until so many batches are at the server and wait for the lock.
+async fn until_batches_wait(pool: &PgPool, batches: i64) {
+    let waiting = "select count(*) from pg_locks join pg_database on pg_database.oid = database
+                    where locktype = 'advisory' and not granted and datname = current_database()";
+    let seen = async { while sqlx::query_scalar::<_, i64>(waiting).fetch_one(pool).await.unwrap() < batches {} };
+    tokio::time::timeout(Duration::from_secs(20), seen).await.expect("no batch came");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
