@@ -93,7 +93,10 @@ impl Clients {
     /// Sends commands at a rate. How long each took counts from when it was due, so that one that waits for a connection is
     /// not told shorter than it was.
     async fn times(&self, rate: f64, seconds: u32) -> anyhow::Result<Vec<Duration>> {
-        let times = Arc::new(Mutex::new(Vec::new()));
+        // It is written to before the clock runs: a client that waits for memory would be told as a server that is slow.
+        let mut times = vec![Duration::MAX; count(rate, seconds)];
+        times.clear();
+        let times = Arc::new(Mutex::new(times));
         let work = || {
             let (clients, times, due) = (self.clone(), times.clone(), Instant::now());
             async move {
