@@ -19,8 +19,8 @@ const WINDOW: Duration = Duration::from_millis(25);
 const SAMPLE: u64 = 32;
 /// Requests that take this long on average are nothing to turn anybody away for, whatever they take at other times,
 const UNHURRIED: u64 = 10_000;
-/// nor this long, once others are turned away: what does not suit all is to suit those who are let in, who then wait for half as
-/// long again as usual at most.
+/// nor this long, once others are turned away: what does not suit all is to suit those who are let in. They are to wait for half
+/// as long again as usual at most, where that is more.
 const HURRIED: u64 = 2_500;
 /// How much time those who are turned away have to themselves, one after another: so many are told in a second at most.
 const APART: Duration = Duration::from_micros(400);
