@@ -240,6 +240,10 @@ struct Slow {
 
 impl Slow {
     async fn begin(server: &Server) -> Self {
+        Self::begin_as(server, "tests").await
+    }
+
+    async fn begin_as(server: &Server, subject: &str) -> Self {
         let address = server.url.strip_prefix("http://").unwrap().parse().unwrap();
         let socket = TcpSocket::new_v4().unwrap();
         // As little as possible lies in buffers.
@@ -249,10 +253,19 @@ impl Slow {
         let head = format!(
             "POST /v1/commands HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\
              content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n",
-            token("tests", Scopes::ALL, None)
+            token(subject, Scopes::ALL, None)
         );
         stream.write_all(head.as_bytes()).await.unwrap();
         Self { stream }
+    }
+
+    /// One that has a place: its answer has begun.
+    async fn admitted(server: &Server, subject: &str) -> Self {
+        let mut slow = Self::begin_as(server, subject).await;
+        let mut head = [0; 12];
+        slow.stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+        slow
     }
 
     async fn send(&mut self, lines: &str) {
@@ -594,22 +607,29 @@ async fn an_import_elsewhere_waits_for_the_read_models() {
 async fn there_are_only_so_many_batches_at_a_time() {
     let database = Database::create().await;
     let server = writer(&database).await;
-    let mut open = Vec::new();
-    for _ in 0..64 {
-        let mut slow = Slow::begin(&server).await;
-        let mut head = [0; 12];
-        slow.stream.read_exact(&mut head).await.unwrap();
-        assert_eq!(&head, b"HTTP/1.1 200");
-        open.push(slow);
+    let (mut greedy, mut others) = (Vec::new(), Vec::new());
+    for _ in 0..32 {
+        greedy.push(Slow::admitted(&server, "greedy").await);
     }
-    let send = async || {
+    let send = async |subject: &str| {
         let request = server.client.post(format!("{}/v1/commands", server.url));
+        let request = request.bearer_auth(token(subject, Scopes::ALL, None));
         request.header(CONTENT_TYPE, "application/x-ndjson").body(receive("A", 1).to_string()).send().await.unwrap()
     };
-    let refused = send().await;
-    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+    let refused = async |subject: &str, why: &str| {
+        let answer = send(subject).await;
+        assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+        let problem: Value = answer.json().await.unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains(why), "{problem}");
+    };
+    // Half of the places are not for one caller. Whoever has none still finds one, until all are taken.
+    refused("greedy", "of this caller").await;
+    for other in 0..32 {
+        others.push(Slow::admitted(&server, &format!("other-{other}")).await);
+    }
+    refused("late", "as this process carries out").await;
     assert_eq!(database.log_length().await, 0);
     // A place is free as soon as somebody leaves.
-    open.pop();
-    until_so(async || send().await.status() == 200).await;
+    others.pop();
+    until_so(async || send("late").await.status() == 200).await;
 }

@@ -130,7 +130,7 @@ pub(super) async fn respond(
     stream: StreamName,
     from: u64,
 ) -> Result<Response, Problem> {
-    let place = api.following.clone().try_acquire_owned().map_err(|_| Problem::too_many_followers())?;
+    let place = api.following.take(caller).map_err(Problem::too_many_followers)?;
     let store = api.executor.shared_store();
     let follower = api.followers.follow(&store, stream).await.map_err(LoadError::from)?;
     let (out, chunks) = mpsc::channel(1);

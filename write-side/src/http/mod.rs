@@ -7,6 +7,7 @@ mod follow;
 mod headers;
 pub mod openapi;
 pub mod permissions;
+mod places;
 mod problem;
 mod routes;
 
@@ -16,13 +17,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::endpoint::Registry;
 use crate::execute::Executor;
 
 pub use batch::Meter;
 use follow::Followers;
+use places::Places;
 pub use problem::Problem;
 
 /// The largest body of a command, in bytes, where nothing else is configured.
@@ -53,14 +55,13 @@ pub(crate) struct Api {
     stop: Option<watch::Receiver<bool>>,
     followers: Followers,
     /// Places for those who send batches, and for those who follow something.
-    batches: Arc<Semaphore>,
-    following: Arc<Semaphore>,
+    batches: Arc<Places>,
+    following: Arc<Places>,
 }
 
 impl Api {
     fn new(executor: Executor, registry: Registry, body_limit: usize) -> Self {
-        let (batches, following) = (Semaphore::new(batch::BATCHES), Semaphore::new(follow::FOLLOWERS));
-        let (batches, following) = (Arc::new(batches), Arc::new(following));
+        let (batches, following) = (Places::new(batch::BATCHES), Places::new(follow::FOLLOWERS));
         let (patience, followers) = (Patience::default(), Followers::default());
         Self { executor, registry, body_limit, patience, stop: None, followers, batches, following }
     }

@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+use super::places::Full;
 use crate::endpoint::Failure;
 use crate::execute::ExecuteError;
 use crate::load::LoadError;
@@ -107,14 +108,27 @@ impl Problem {
     }
 
     /// 503: other batches are under way. Nothing of this one was read.
-    pub(super) fn too_many_batches() -> Self {
-        let detail = "as many batches are under way as this process carries out at a time; send it again in a moment";
+    pub(super) fn too_many_batches(full: Full) -> Self {
+        let detail = match full {
+            Full::ForAll => {
+                "as many batches are under way as this process carries out at a time; send it again in a moment"
+            }
+            Full::ForCaller => {
+                "as many batches of this caller are under way as there are places left for others; send it again when one of \
+                 them has ended"
+            }
+        };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-batches", "Too many batches are under way", detail)
     }
 
     /// 503: others follow something.
-    pub(super) fn too_many_followers() -> Self {
-        let detail = "as many follow a history as this process has places for; come again in a moment";
+    pub(super) fn too_many_followers(full: Full) -> Self {
+        let detail = match full {
+            Full::ForAll => "as many follow a history as this process has places for; come again in a moment",
+            Full::ForCaller => {
+                "this caller follows as many histories as there are places left for others; come again when it has left one"
+            }
+        };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-followers", "Too many follow something", detail)
     }
 

@@ -21,9 +21,10 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{self, FuturesOrdered, StreamExt as _};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::permissions::{Operation, permit};
+use super::places::Place;
 use super::routes::{Sent, aggregate_of};
 use super::{Api, Problem, headers};
 use crate::execute::Answer;
@@ -74,7 +75,7 @@ pub(super) async fn commands(
     let (parts, body) = request.into_parts();
     let shared = headers::shared(&parts.headers)?;
     lines_of_json(&parts.headers)?;
-    let place = api.batches.clone().try_acquire_owned().map_err(|_| Problem::too_many_batches())?;
+    let place = api.batches.take(&caller).map_err(Problem::too_many_batches)?;
     let batch = Batch {
         lines: Lines::of(body, api.body_limit, api.patience.silence),
         pace: Pace::of(parts.extensions.get::<Meter>().cloned(), api.patience.silence),
@@ -138,7 +139,7 @@ struct Batch {
     bytes: usize,
     /// Whether no more lines are read.
     is_over: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Batch {

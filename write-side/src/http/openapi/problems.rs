@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::examples::example;
 use crate::execute::ExecuteError;
 use crate::http::permissions::Customers;
+use crate::http::places::Full;
 use crate::http::{BODY_LIMIT, Problem};
 
 /// What the problems of a status have in common. None is told of another status.
@@ -69,7 +70,7 @@ impl Problems {
         for problem in [
             Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-ndjson", title, detail),
             invalid("invalid-header", "the header if-match is for a single command; in a batch each line says its own"),
-            Problem::too_many_batches(),
+            Problem::too_many_batches(Full::ForAll),
             Problem::encoded(),
             Problem::too_many_requests(Duration::from_secs(1)),
             Problem::overloaded(),
@@ -99,7 +100,7 @@ impl Problems {
 
     /// What following can be answered beyond that.
     pub(super) fn of_following(&mut self, operation: &mut Value) {
-        self.add(operation, Problem::too_many_followers());
+        self.add(operation, Problem::too_many_followers(Full::ForAll));
     }
 
     /// What a caller can be told, for who it is.
