@@ -137,7 +137,7 @@ struct Published {
     timing: Timing,
     known: RwLock<Known>,
     /// When the issuer was last asked. Whoever asks holds it, so that one asks at a time.
-    asked: Mutex<Option<Instant>>,
+    asked: Arc<Mutex<Option<Instant>>>,
 }
 
 /// What an issuer has published, as far as it is known.
@@ -186,7 +186,8 @@ impl Issuer {
             .no_proxy()
             .build()
             .map_err(KeysError::Client)?;
-        Ok(Self(Arc::new(Published { url: parsed, client, timing, known: RwLock::default(), asked: Mutex::default() })))
+        let (known, asked) = (RwLock::default(), Arc::default());
+        Ok(Self(Arc::new(Published { url: parsed, client, timing, known, asked })))
     }
 
     fn known(&self) -> Arc<[Arc<Key>]> {
@@ -218,12 +219,24 @@ impl Issuer {
         }
     }
 
-    /// Asks the issuer, unless it was asked just now, by whomever.
+    /// Asks the issuer, unless it was asked just now, by whomever. Once begun it goes on when nobody waits for it any more: clients that
+    /// hang up sooner than the issuer answers would otherwise ask it again and again, and never have its keys.
     async fn fetch_unless_just_done(&self) {
-        let mut asked = self.0.asked.lock().await;
+        let mut asked = self.0.asked.clone().lock_owned().await;
         if asked.is_some_and(|asked| asked.elapsed() < self.0.timing.pause) {
             return;
         }
+        let issuer = self.clone();
+        let fetching = tokio::spawn(async move {
+            issuer.fetch_and_keep().await;
+            *asked = Some(Instant::now());
+        });
+        if let Err(error) = fetching.await {
+            tracing::error!(%error, "fetching the issuer's keys was cut off");
+        }
+    }
+
+    async fn fetch_and_keep(&self) {
         match self.fetch().await {
             Ok(keys) => {
                 let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
@@ -237,7 +250,6 @@ impl Issuer {
                 tracing::warn!(%error, cause, url = %self.0.url, "the issuer's keys could not be fetched");
             }
         }
-        *asked = Some(Instant::now());
     }
 
     async fn fetch(&self) -> Result<Vec<Key>, FetchError> {

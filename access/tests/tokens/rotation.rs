@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use crate::support::{claims, expected, secret_jwk};
 
@@ -246,4 +247,29 @@ fn keys_are_fetched_over_tls_or_from_this_machine() {
         let error = Issuer::new(url, timing()).unwrap_err().to_string();
         assert!(error.contains("https://") && !error.contains("hunter2"), "{error}");
     }
+}
+
+/// An issuer that takes longer than its clients wait is asked once, and its keys are known then.
+#[tokio::test]
+async fn who_hangs_up_does_not_break_off_the_fetching() {
+    let key = pair("key");
+    let (asked, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/keys.json", listener.local_addr().unwrap());
+    let (counted, went) = (asked.clone(), go.clone());
+    let keys = json!({ "keys": [key.jwk.clone()] }).to_string();
+    let answer = async move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        went.notified().await;
+        keys.clone()
+    };
+    tokio::spawn(axum::serve(listener, Router::new().route("/keys.json", get(answer))).into_future());
+    let issuer = Issuer::new(&url, Timing { pause: NEVER, ..timing() }).unwrap();
+    let gate = Gate::new(Keys::new(Vec::new(), Some(issuer)).unwrap(), expected());
+    for _ in 0..5 {
+        let _ = tokio::time::timeout(Duration::from_millis(50), gate.verify(&token(&key))).await;
+    }
+    go.notify_one();
+    assert_eq!(gate.verify(&token(&key)).await.map(drop), Ok(()));
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
