@@ -140,7 +140,7 @@ async fn attempt<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, letters: &mut [
             continue;
         }
         if plan.events.is_empty() {
-            plan.settle(stream, kept, letters, Vec::new());
+            plan.settle(stream, kept, letters, Vec::new(), true);
             continue;
         }
         let expected = Expected::last(kept.loaded.revision);
@@ -148,8 +148,16 @@ async fn attempt<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, letters: &mut [
         let appended = store.append_together(append, &plan.lengths).instrument(tracing::debug_span!("append"));
         match appended.await {
             Ok(ends) => {
-                plan.settle(stream, kept, letters, ends);
-                knowledge = Knowledge::Certain;
+                // What was appended before, by whoever sent it first, the log takes as well: others may have been there since. So what
+                // came to no events holds only where nothing is behind those that did.
+                knowledge = if plan.is_all_events() {
+                    Knowledge::Presumed
+                } else if nothing_behind(site, &ends).await {
+                    Knowledge::Certain
+                } else {
+                    Knowledge::Outdated
+                };
+                plan.settle(stream, kept, letters, ends, knowledge != Knowledge::Outdated);
             }
             Err(AppendError::Conflict { .. }) => {
                 counter!("command_conflicts_total", "category" => D::CATEGORY).increment(1);
@@ -168,6 +176,13 @@ async fn attempt<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, letters: &mut [
         }
     }
     Ok(())
+}
+
+/// Whether a stream ends with what was appended. Where the log does not say, it is presumed not to.
+async fn nothing_behind(site: Site<'_>, ends: &[Appended]) -> bool {
+    let Some(last) = ends.last() else { return false };
+    let behind = site.store.read_stream(site.stream, Some(last.revision + 1), Direction::Forwards, 1).await;
+    behind.is_ok_and(|page| page.events.is_empty())
 }
 
 /// What would become of a command that came now, with nothing appended. It is decided as any other, on the whole stream.
@@ -481,13 +496,27 @@ impl<D: Decider> Plan<D> {
         Ok(Some(named))
     }
 
-    /// The log has taken the events, and says where those of each command end: what was decided is what happened.
-    fn settle(self, stream: &StreamName, kept: &mut Kept<D>, letters: &mut [Letter<'_, D>], ends: Vec<Appended>) {
+    /// Whether no command was refused, or came to nothing.
+    fn is_all_events(&self) -> bool {
+        self.verdicts.len() == self.lengths.len()
+    }
+
+    /// The log has taken the events, and says where those of each command end: what was decided is what happened. What came to no
+    /// events is left open, unless the state that it was decided on `is_latest`.
+    fn settle(
+        self,
+        stream: &StreamName,
+        kept: &mut Kept<D>,
+        letters: &mut [Letter<'_, D>],
+        ends: Vec<Appended>,
+        is_latest: bool,
+    ) {
         let Loaded { mut revision, mut position, .. } = kept.loaded;
         let mut ends = ends.into_iter();
         for (place, verdict) in self.verdicts {
             let letter = &mut letters[place];
             letter.outcome = Some(match verdict {
+                Verdict::No(_) | Verdict::Nothing if !is_latest => continue,
                 Verdict::No(error) => Err(error),
                 Verdict::Nothing => Ok(Answer::empty(stream, revision, position)),
                 Verdict::Events(events) => {
