@@ -89,9 +89,6 @@ pub(super) fn after_last_event(headers: &HeaderMap) -> Result<Option<u64>, Probl
 
 /// The key that names the command: a string in quotes, as the draft standard has it, or bare.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    if headers.get_all(&IDEMPOTENCY_KEY).iter().count() > 1 {
-        return Err(invalid(&IDEMPOTENCY_KEY, "stands more than once"));
-    }
     let Some(key) = text(headers, &IDEMPOTENCY_KEY)? else { return Ok(None) };
     let inner = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
     if inner.is_empty() || inner.len() > MAX_KEY || inner.contains('"') {
@@ -130,6 +127,9 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
+    if headers.get_all(name).iter().nth(1).is_some() {
+        return Err(invalid(name, "stands more than once"));
+    }
     let value = headers.get(name).map(HeaderValue::to_str).transpose();
     value.map(|value| value.map(str::trim)).map_err(|_| invalid(name, "has characters other than visible ASCII"))
 }
@@ -162,6 +162,14 @@ mod tests {
         }
     }
 
+    fn twice(name: HeaderName, values: [&'static str; 2]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(&name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
     fn both(tag: &'static str, none: &'static str) -> HeaderMap {
         let none = with(header::IF_NONE_MATCH, none);
         with(header::IF_MATCH, tag).into_iter().chain(none).filter_map(|(name, value)| Some((name?, value))).collect()
@@ -183,6 +191,8 @@ mod tests {
             (with(header::IF_MATCH, "\"18446744073709551616\""), None),
             (with(header::IF_MATCH, "\"1\", \"2\""), None),
             (with(header::IF_NONE_MATCH, "\"7\""), None),
+            (twice(header::IF_MATCH, ["\"0\"", "\"99\""]), None),
+            (twice(header::IF_NONE_MATCH, ["*", "*"]), None),
         ];
         for (headers, expected) in cases {
             assert_eq!(precondition(&headers).ok(), expected, "{headers:?}");
