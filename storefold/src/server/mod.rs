@@ -12,6 +12,7 @@ mod tls;
 use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,16 +21,15 @@ use anyhow::Context as _;
 use axum::Router;
 use axum::http::{HeaderName, Method, Request, Response, header};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper::server::conn::http1::Builder;
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use metrics::counter;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower::{Layer, Service};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use write_side::sandbox::Secret;
@@ -125,11 +125,12 @@ impl Accepting {
         S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
     {
-        let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+        // HTTP/1.1 and nothing else: all limits are those of a connection with one request at a time.
+        let mut builder = Builder::new();
         // Both are for the line to see to: it knows a connection that waits from one that is slow.
-        builder.http1().header_read_timeout(None).max_buf_size(self.http.header_limit);
-        let builder = Arc::new(builder);
-        let graceful = GracefulShutdown::new();
+        builder.header_read_timeout(None).max_buf_size(self.http.header_limit);
+        // Each connection keeps one end; that nothing comes any more says that all have ended.
+        let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
         let places = Arc::new(Semaphore::new(places(self.http.connections)));
         let crowd = Crowd::new(self.http.connections_per_peer(), self.http.trusted_proxies.0.clone());
         loop {
@@ -159,46 +160,54 @@ impl Accepting {
             let places = Places { _one_of_its_peer: guest, _one_of_all: place };
             let line = Arc::new(Line::default());
             let service = TowerToHyperService::new(service(peer, line.clone()));
-            let (builder, http, watcher) = (builder.clone(), self.http.clone(), graceful.watcher());
+            let (builder, http, stop, open) = (builder.clone(), self.http.clone(), self.stop.clone(), open.clone());
             let tls = self.tls.as_ref().map(Tls::acceptor);
             tokio::spawn(async move {
                 // Answers are small and complete; waiting for more to send would only delay them. A client that has gone
                 // again does not matter: reading will say so.
                 let _ = stream.set_nodelay(true);
                 match tls {
-                    None => talk(&builder, Patient::new(stream, &http, line, places), service, watcher).await,
+                    None => talk(&builder, Patient::new(stream, &http, line, places), service, stop).await,
                     // In the connection's own task: nobody waits for the handshake of another.
                     Some(tls) => match tokio::time::timeout(http.header_timeout, tls.accept(stream)).await {
                         Ok(Ok(stream)) => {
-                            talk(&builder, Patient::new(stream, &http, line, places), service, watcher).await;
+                            talk(&builder, Patient::new(stream, &http, line, places), service, stop).await;
                         }
                         Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
                         Err(_) => tracing::debug!("a handshake took too long"),
                     },
                 }
+                drop(open);
             });
         }
-        drop(self.listener);
-        if tokio::time::timeout(self.drain, graceful.shutdown()).await.is_err() {
+        drop((self.listener, open));
+        if tokio::time::timeout(self.drain, all_closed.recv()).await.is_err() {
             tracing::warn!(seconds = self.drain.as_secs(), "requests that were still under way were cut off");
         }
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection to its end; once it is to `stop`, to the end of the request that is under way.
 async fn talk<I, S>(
-    builder: &Builder<TokioExecutor>,
+    builder: &Builder,
     stream: Patient<I>,
     service: TowerToHyperService<S>,
-    watcher: Watcher,
+    mut stop: watch::Receiver<bool>,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     // With upgrades, for the subscriptions of GraphQL come over WebSockets.
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = async { drop(stop.wait_for(|stop| *stop).await) } => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
 }
