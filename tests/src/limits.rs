@@ -456,19 +456,81 @@ async fn nobody_but_a_trusted_proxy_says_where_a_client_is() {
     }
 }
 
+/// Asks for what will never be there, and waits for it.
+async fn wait(server: Arc<Server>) {
+    let query = json!({ "query": "{ orders(first: 1) { nodes { id } } }" });
+    let ask = server.client.post(format!("{}/graphql", server.url)).header("Storefold-After", NEVER);
+    let ask = ask.header("Storefold-Wait", "30000").json(&query);
+    // A command may have the place at this moment.
+    while ask.try_clone().unwrap().send().await.unwrap().status() == 503 {}
+}
+
+/// Whoever waits does nothing, and might keep out all others at no cost.
+#[tokio::test]
+async fn those_who_wait_leave_half_of_the_places_to_others() {
+    let database = Database::create().await;
+    let server = Arc::new(Server::start_as(&database, &[], &[("STOREFOLD_HTTP_IN_FLIGHT", "4")]).await);
+    let waiting: Vec<_> = (0..8).map(|_| tokio::spawn(wait(server.clone()))).collect();
+    let ask = || server.client.post(format!("{}/graphql", server.url)).json(&json!({ "query": "{ __typename }" }));
+    // Two of them have a place; whoever else would wait is told so.
+    until_so(async || ask().header("Storefold-After", NEVER).send().await.unwrap().status() == 503).await;
+    for n in 1..=50 {
+        let done = server.command("/v1/stock/A/receive", &json!({ "quantity": 1 })).send().await.unwrap();
+        assert!(done.status().is_success(), "{n}: {}", done.status());
+    }
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// A batch whose client is gone is still worked on, and takes memory.
+#[tokio::test]
+async fn who_hangs_up_keeps_the_places_of_its_batches_until_the_commands_are_done() {
+    let database = Database::create_with_its_log().await;
+    let server = Server::start(&database).await;
+    let mut other = database.pool.begin().await.unwrap();
+    // That of `log.append`: nothing is appended meanwhile, and everything is read.
+    other.execute("select pg_advisory_xact_lock(7310868735017247840)").await.unwrap();
+    let mut batches = Vec::new();
+    for _ in 0..32 {
+        let mut batch = connect(&server).await;
+        let head = head("/v1/commands", 0).replace("application/json", "application/x-ndjson");
+        let head = head.replace("Content-Length: 0", "Transfer-Encoding: chunked");
+        let line = json!({ "stream": "stock-A", "command": "receive", "data": { "quantity": 1 } });
+        let line = format!("{line}\n");
+        batch.write_all(format!("{head}{:x}\r\n{line}\r\n", line.len()).as_bytes()).await.unwrap();
+        batches.push(batch);
+    }
+    // One has the stock's turn.
+    until_so(async || server.get("/metrics").await.text().await.unwrap().contains("mailbox_waiting 31")).await;
+    let ports: Vec<_> = batches.iter().map(|batch| batch.local_addr().unwrap().port()).collect();
+    drop(batches);
+    until_so(async || ports.iter().all(|port| !is_connected(&server, *port))).await;
+    let send = async || {
+        let batch = server.client.post(format!("{}/v1/commands", server.url));
+        batch.header("Content-Type", "application/x-ndjson").body("").send().await.unwrap().status()
+    };
+    assert_eq!(send().await, 503, "those who hung up have made room for more");
+    other.rollback().await.unwrap();
+    until_so(async || database.log_length().await == 32).await;
+    until_so(async || send().await == 200).await;
+}
+
+/// A connection has one request at a time; HTTP/2 would have hundreds, and windows of its own.
+#[tokio::test]
+async fn http_2_is_not_spoken() {
+    let database = Database::create().await;
+    let server = Server::start(&database).await;
+    let mut stream = connect(&server).await;
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let words = last_words(stream).await;
+    assert!(words.starts_with("HTTP/1.1 4") || words.starts_with("HTTP/1.1 5") || words.is_empty(), "{words:?}");
+}
+
 /// When all places are taken, whoever comes is told so at once, and probes are answered.
 #[tokio::test]
 async fn whoever_is_too_much_is_sent_away_at_once() {
     let database = Database::create().await;
-    let server = Arc::new(Server::start_as(&database, &[], &[("STOREFOLD_HTTP_IN_FLIGHT", "2")]).await);
-    let wait = |server: Arc<Server>| async move {
-        let query = json!({ "query": "{ orders(first: 1) { nodes { id } } }" });
-        let ask = server.client.post(format!("{}/graphql", server.url)).header("Storefold-After", NEVER);
-        let ask = ask.header("Storefold-Wait", "30000").json(&query);
-        // A command may have the place at this moment.
-        while ask.try_clone().unwrap().send().await.unwrap().status() == 503 {}
-    };
-    let waiting = [tokio::spawn(wait(server.clone())), tokio::spawn(wait(server.clone()))];
+    let server = Arc::new(Server::start_as(&database, &[], &[("STOREFOLD_HTTP_IN_FLIGHT", "1")]).await);
+    let waiting = tokio::spawn(wait(server.clone()));
     let refused = until(async || {
         let answer = server.command("/v1/stock/A/receive", &json!({ "quantity": 1 })).send().await.unwrap();
         (answer.status() == 503).then_some(answer)
@@ -487,7 +549,7 @@ async fn whoever_is_too_much_is_sent_away_at_once() {
     stream.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 503");
     // Who hangs up leaves its place to nobody before its work is done.
-    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    waiting.abort();
     let done = server.command("/v1/stock/A/receive", &json!({ "quantity": 1 })).send().await.unwrap();
     assert_eq!(done.status(), 503);
 }

@@ -56,6 +56,8 @@ pub(super) struct Admission {
     told: AtomicU64,
     /// How many are being turned away.
     leaving: AtomicUsize,
+    /// How many wait for something to happen, of those that have a place or are about to.
+    waiting: AtomicUsize,
 }
 
 impl Admission {
@@ -77,6 +79,7 @@ impl Admission {
             turned_away: AtomicU64::new(0),
             told: AtomicU64::new(0),
             leaving: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -97,6 +100,13 @@ impl Admission {
             self.peak.fetch_max(before + 1, Relaxed);
         }
         Some(Place { admission: self.clone(), since: Instant::now() })
+    }
+
+    /// Lets a request wait for something to happen, if there are not as many of them as half of the places. They do nothing meanwhile,
+    /// for as long as they like, and must not keep all others out.
+    pub(super) fn wait(self: &Arc<Self>) -> Option<Waiting> {
+        let waiting = Waiting(self.clone());
+        (self.waiting.fetch_add(1, Relaxed) < self.bound.load(Relaxed).div_ceil(2)).then_some(waiting)
     }
 
     /// Whether a body that has so many bytes may have more, which are counted in. `all` is what it has with them.
@@ -179,6 +189,16 @@ fn moved(bound: usize, usual: u64, average: u64, peak: usize, most: usize, sheds
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A request that may wait, until it is done.
+#[derive(Debug)]
+pub(super) struct Waiting(Arc<Admission>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
 }
 
 /// A request that is turned away, until its client is told or has gone.

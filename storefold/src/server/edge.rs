@@ -143,7 +143,14 @@ impl Edge {
         }
         let begun = Instant::now();
         let receipt = Arc::new(Receipt::new(desk.admission.clone(), desk.body_limit));
-        let waits = request.headers().contains_key("storefold-after");
+        let mut waiting = None;
+        if request.headers().contains_key("storefold-after") {
+            waiting = desk.admission.wait();
+            if waiting.is_none() {
+                desk.admission.turn_away().await;
+                return (answers::overloaded(), None);
+            }
+        }
         let until = begun + desk.body_timeout;
         let request = if request.body().is_end_stream() {
             if receipt.arrived().is_err() {
@@ -160,9 +167,10 @@ impl Edge {
         let work = async move {
             let response = edge.work(request).await;
             let place = kept.place();
-            if let Some(place) = place.as_ref().filter(|_| !waits) {
+            if let Some(place) = place.as_ref().filter(|_| waiting.is_none()) {
                 place.worked();
             }
+            drop(waiting);
             (response, place)
         };
         let answered = tokio::time::timeout_at(begun + desk.request_timeout, ToItsEnd::new(work)).await;

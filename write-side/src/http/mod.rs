@@ -11,12 +11,13 @@ mod places;
 mod problem;
 mod routes;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::endpoint::Registry;
@@ -57,13 +58,16 @@ pub(crate) struct Api {
     /// Places for those who send batches, and for those who follow something.
     batches: Arc<Places>,
     following: Arc<Places>,
+    /// The description of the routes, once it was asked for.
+    document: OnceLock<Bytes>,
 }
 
 impl Api {
     fn new(executor: Executor, registry: Registry, body_limit: usize) -> Self {
         let (batches, following) = (Places::new(batch::BATCHES), Places::new(follow::FOLLOWERS));
         let (patience, followers) = (Patience::default(), Followers::default());
-        Self { executor, registry, body_limit, patience, stop: None, followers, batches, following }
+        let document = OnceLock::new();
+        Self { executor, registry, body_limit, patience, stop: None, followers, batches, following, document }
     }
 
     /// Returns when this process is about to stop.

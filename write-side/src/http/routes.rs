@@ -268,8 +268,10 @@ pub(super) fn view(event: &RecordedEvent) -> Result<EventView<'_>, serde_json::E
 }
 
 /// `GET /openapi.json`
-pub(super) async fn openapi(State(api): State<Arc<Api>>) -> Json<Value> {
-    Json(openapi::document(&api.registry))
+pub(super) async fn openapi(State(api): State<Arc<Api>>) -> impl IntoResponse {
+    // It is the same as long as the process runs, and large.
+    let document = api.document.get_or_init(|| openapi::document(&api.registry).to_string().into());
+    ([(header::CONTENT_TYPE, "application/json")], document.clone())
 }
 
 /// Everything that is not there.

@@ -75,7 +75,7 @@ pub(super) async fn commands(
     let (parts, body) = request.into_parts();
     let shared = headers::shared(&parts.headers)?;
     lines_of_json(&parts.headers)?;
-    let place = api.batches.take(&caller).map_err(Problem::too_many_batches)?;
+    let place = Arc::new(api.batches.take(&caller).map_err(Problem::too_many_batches)?);
     let batch = Batch {
         lines: Lines::of(body, api.body_limit, api.patience.silence),
         pace: Pace::of(parts.extensions.get::<Meter>().cloned(), api.patience.silence),
@@ -87,7 +87,7 @@ pub(super) async fn commands(
         running: FuturesOrdered::new(),
         bytes: 0,
         is_over: false,
-        _place: place,
+        place,
     };
     let answers = stream::unfold(batch, |mut batch| async move {
         let chunk = batch.next().await?;
@@ -139,7 +139,8 @@ struct Batch {
     bytes: usize,
     /// Whether no more lines are read.
     is_over: bool,
-    _place: Place,
+    /// Shared with its commands: who hangs up does not make room while they are under way.
+    place: Arc<Place>,
 }
 
 impl Batch {
@@ -248,9 +249,11 @@ impl Batch {
             Sent { category: category.to_owned(), id: id.to_owned(), command: line.command.clone(), body: line.body() };
         let (api, caller) = (self.api.clone(), self.caller.clone());
         let (tell, told) = oneshot::channel();
+        let place = self.place.clone();
         let work = async move {
             // Who hung up does not need the answer.
             let _ = tell.send(sent.carried_out(&api, &caller, &envelope).await);
+            drop(place);
         };
         self.lanes.send(&stream, Job { command_id, alone, work: work.boxed() });
         Ok(told)
