@@ -83,13 +83,14 @@ impl Keys {
     }
 
     /// The key that a token asks for by its name. A token may leave it out where there is one key only, and a key without a
-    /// name takes any.
+    /// name takes any that is not another's.
     pub(crate) async fn find(&self, name: Option<&str>) -> Result<Arc<Key>, Refusal> {
         let known = |keys: &[Arc<Key>]| match (name, keys) {
             (None, [only]) => Some(only.clone()),
             (None, _) => None,
             (Some(name), keys) => {
-                keys.iter().find(|key| key.name.as_deref().is_none_or(|known| known == name)).cloned()
+                let named = keys.iter().find(|key| key.name.as_deref() == Some(name));
+                named.or_else(|| keys.iter().find(|key| key.name.is_none())).cloned()
             }
         };
         let Some(issuer) = &self.issuer else {

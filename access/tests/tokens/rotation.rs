@@ -273,3 +273,17 @@ async fn who_hangs_up_does_not_break_off_the_fetching() {
     assert_eq!(gate.verify(&token(&key)).await.map(drop), Ok(()));
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test]
+async fn a_key_without_a_name_takes_no_token_of_a_key_with_one() {
+    let (nameless, own) = (pair("nameless"), pair("own"));
+    let issuer = Published::start(&[]).await;
+    let mut bare = nameless.jwk.clone();
+    bare.as_object_mut().unwrap().remove("kid");
+    issuer.now_says(body(json!({ "keys": [bare] }).to_string()));
+    let source = Issuer::new(&format!("http://{}/keys.json", issuer.address), timing()).unwrap();
+    let gate = Gate::new(Keys::new(vec![own.signer.verifier().unwrap()], Some(source)).unwrap(), expected());
+    for key in [&own, &nameless] {
+        assert_eq!(gate.verify(&token(key)).await.map(drop), Ok(()));
+    }
+}
