@@ -57,6 +57,12 @@ async fn whoever_is_slow_is_let_go() {
     ];
     let server = Server::start_as(&database, &[], &settings).await;
 
+    // Answered when its head would have had to be there: from then on it is idle as any other.
+    let mut patient = connect(&server).await;
+    let query = json!({ "query": "{ products(first: 1) { nodes { sku } } }" }).to_string();
+    let waits = format!("\r\nStorefold-After: {NEVER}\r\nStorefold-Wait: 2000\r\n\r\n{query}");
+    patient.write_all((head("/graphql", query.len()).trim_end().to_owned() + &waits).as_bytes()).await.unwrap();
+
     let silent = connect(&server).await;
     assert_eq!(last_words(silent).await, "");
 
@@ -68,6 +74,8 @@ async fn whoever_is_slow_is_let_go() {
     idle.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let words = last_words(idle).await;
     assert!(words.starts_with("HTTP/1.1 200 ") && words.ends_with("alive\n"), "{words}");
+    let words = last_words(patient).await;
+    assert!(words.starts_with("HTTP/1.1 200 ") && words.contains("errors"), "{words}");
 
     for path in ["/v1/stock/A/receive", "/graphql"] {
         let mut stuck = connect(&server).await;

@@ -3,7 +3,7 @@
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,15 +22,23 @@ pub(super) struct Places {
 }
 
 /// What a connection knows of the requests on it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Line {
+    opened: Instant,
     /// How many have been read.
     begun: AtomicUsize,
     /// How many have been answered, to the last byte of the answer.
     ended: AtomicUsize,
+    /// When the last one was, in milliseconds from `opened`.
+    ended_at: AtomicU64,
 }
 
 impl Line {
+    pub(super) fn new() -> Self {
+        let [begun, ended] = [0, 0].map(AtomicUsize::new);
+        Self { opened: Instant::now(), begun, ended, ended_at: AtomicU64::new(0) }
+    }
+
     /// A request was read.
     pub(super) fn begin(&self) {
         self.begun.fetch_add(1, Relaxed);
@@ -38,7 +46,14 @@ impl Line {
 
     /// A request was answered.
     pub(super) fn end(&self) {
+        let after = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.ended_at.store(after, Relaxed);
         self.ended.fetch_add(1, Relaxed);
+    }
+
+    /// Since when nothing is asked.
+    fn idle_since(&self) -> Instant {
+        self.opened + Duration::from_millis(self.ended_at.load(Relaxed))
     }
 
     /// How many requests were read, and whether one of them is not answered.
@@ -100,10 +115,15 @@ impl<I> Patient<I> {
         if busy {
             self.waiting = Waiting::Nothing;
         } else if begun != self.seen || matches!(self.waiting, Waiting::Nothing) {
-            self.waiting = Waiting::Request(Instant::now() + self.idle);
+            self.waiting = Waiting::Request(self.line.idle_since() + self.idle);
         }
         self.seen = begun;
-        let (Waiting::Head(until) | Waiting::Request(until)) = self.waiting else { return Poll::Pending };
+        let until = match self.waiting {
+            Waiting::Head(until) | Waiting::Request(until) => until,
+            // Nobody asks in here when the answer is given, for hyper does so when there is something to read. So it is looked
+            // again, and before the client has been idle for too long.
+            Waiting::Nothing => Instant::now() + self.idle,
+        };
         let timer = self.reading.get_or_insert_with(|| Box::pin(sleep_until(until)));
         if timer.deadline() > until {
             timer.as_mut().reset(until);

@@ -158,7 +158,7 @@ impl Accepting {
                 continue;
             };
             let places = Places { _one_of_its_peer: guest, _one_of_all: place };
-            let line = Arc::new(Line::default());
+            let line = Arc::new(Line::new());
             let service = TowerToHyperService::new(service(peer, line.clone()));
             let (builder, http, stop, open) = (builder.clone(), self.http.clone(), self.stop.clone(), open.clone());
             let tls = self.tls.as_ref().map(Tls::acceptor);
