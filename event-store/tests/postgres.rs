@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use event_store::contract::Store;
 use event_store::{
-    Append, EventStore, EventType, Expected, Filter, NewEvent, PostgresEventStore, StreamName, contract_suite,
+    Append, AppendError, EventStore, EventType, Expected, Filter, NewEvent, PostgresEventStore, StreamName,
+    contract_suite,
 };
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
@@ -104,6 +105,31 @@ async fn appends_that_queue_up_are_at_the_server_before_the_batch_ahead_of_them_
         appended.unwrap().unwrap();
     }
     assert_eq!(count(&pool).await, MANY as i64 + 1);
+}
+
+/// It took too long as a whole, for it had to wait; nothing of it was written, and that is said of all of it at once.
+#[tokio::test]
+async fn a_batch_that_is_cancelled_is_not_tried_one_by_one() {
+    let pool = a_database().await;
+    let store = PostgresEventStore::open(pool.clone()).await.unwrap();
+    let hand_in = |n: usize| {
+        let (store, stream) = (store.clone(), format!("cancelled-{n}"));
+        tokio::spawn(async move { store.append(append(&stream, Expected::NoStream, Uuid::now_v7())).await })
+    };
+    let mut keeper = pool.begin().await.unwrap();
+    keeper.execute("select pg_advisory_xact_lock(7310868735017247840)").await.unwrap();
+    let mut handed_in = vec![hand_in(0)];
+    until_batches_wait(&pool, 1).await;
+    handed_in.extend((1..=40).map(hand_in));
+    until_batches_wait(&pool, 2).await;
+    let cancel = "select count(pg_cancel_backend(pid)) from pg_locks join pg_database on pg_database.oid = database
+                   where locktype = 'advisory' and not granted and datname = current_database()";
+    assert_eq!(sqlx::query_scalar::<_, i64>(cancel).fetch_one(&pool).await.unwrap(), 2);
+    for appended in futures::future::join_all(handed_in).await {
+        assert!(matches!(appended.unwrap(), Err(AppendError::Unavailable(_))));
+    }
+    keeper.rollback().await.unwrap();
+    assert_eq!(count(&pool).await, 0);
 }
 
 /// Waits until so many batches are at the server and wait for the lock.

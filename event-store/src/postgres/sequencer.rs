@@ -292,7 +292,7 @@ async fn write(link: &mut Link, mut entries: Vec<Entry>, again: &mut VecDeque<Jo
                 }
                 return;
             }
-            Err(Failure::Refused(error)) if entries.len() > 1 => {
+            Err(Failure::Refused(error)) if entries.len() > 1 && !was_cancelled(&error) => {
                 // One entry may be at fault; its neighbours are not to suffer.
                 tracing::warn!(error = %error, entries = entries.len(), "a batch was refused; writing its entries one by one");
                 for entry in entries {
@@ -462,6 +462,12 @@ impl Link {
 /// Whether a revision was there already: a stream was not as new as expected. Nothing was written.
 fn is_taken(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(answer) if answer.is_unique_violation())
+}
+
+/// Whether a batch took too long, or somebody has stopped it. That is no entry's fault: one by one each would wait as long again.
+fn was_cancelled(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.as_deref() == Some("57014")
 }
 
 /// Whether the server said no and goes on.
