@@ -306,7 +306,7 @@ fn is_connected(server: &Server, from: u16) -> bool {
 async fn heads_and_bodies_have_their_limits_everywhere() {
     let database = Database::create().await;
     let server = Server::start_as(&database, &[], &[("STOREFOLD_HTTP_HEADER_LIMIT", "8192")]).await;
-    let large = server.client.get(format!("{}/livez", server.url)).header("X-Large", "x".repeat(10_000));
+    let large = server.client.get(format!("{}/livez", server.url)).header("X-Large", "x".repeat(20_000));
     assert_eq!(large.send().await.unwrap().status(), 431);
     for path in ["/v1/stock/A/receive", "/graphql"] {
         let post = || server.client.post(format!("{}{path}", server.url)).header("Content-Type", "application/json");

@@ -163,7 +163,8 @@ async fn what_is_no_token_harms_nobody() {
     };
     for (values, expected) in [
         (vec![format!("Bearer {good}"), format!("Bearer {good}")], 400),
-        (vec![format!("Bearer {}", "A".repeat(100_000))], 431),
+        // More than twice the limit: a head of less may be there with the last piece that is read.
+        (vec![format!("Bearer {}", "A".repeat(200_000))], 431),
         (vec![format!("Bearer {good}{}", "A".repeat(20_000))], 401),
         (vec!["Bearer ".to_owned() + &"..".repeat(2_000)], 401),
         (vec!["Bearer eyJhbGciOiJub25lIn0.e30.".to_owned()], 401),
