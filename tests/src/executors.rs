@@ -13,7 +13,6 @@ use event_store::{
     StreamName, StreamPage,
 };
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 use write_side::{Envelope, ExecuteError, Executor};
 
@@ -119,76 +118,4 @@ async fn a_command_whose_answer_was_lost_is_done_once() {
         assert_eq!(count(&*store, &sku, "StockReceived").await as u64, round);
     }
     assert!(sent as u64 > rounds, "no answer was lost");
-}
-
-/// A log that takes nothing before it is let.
-struct Gated {
-    log: MemoryEventStore,
-    gate: Semaphore,
-}
-
-#[async_trait]
-impl EventStore for Gated {
-    async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        let _through = self.gate.acquire().await.unwrap();
-        self.log.append(append).await
-    }
-
-    async fn read_stream(
-        &self,
-        stream: &StreamName,
-        from: Option<u64>,
-        direction: Direction,
-        limit: usize,
-    ) -> Result<StreamPage, ReadError> {
-        self.log.read_stream(stream, from, direction, limit).await
-    }
-
-    async fn read_all(&self, after: Option<Position>, filter: &Filter, limit: usize) -> Result<AllPage, ReadError> {
-        self.log.read_all(after, filter, limit).await
-    }
-
-    async fn head(&self) -> Result<Option<Position>, ReadError> {
-        self.log.head().await
-    }
-
-    fn events_between(&self, after: Option<Position>, to: Option<Position>) -> Option<u64> {
-        self.log.events_between(after, to)
-    }
-
-    async fn changed(&self, seen: Option<Position>) {
-        self.log.changed(seen).await;
-    }
-}
-
-/// The log takes a repeat as well, however old, so that it was taken does not prove that what was presumed is the latest.
-#[tokio::test]
-async fn a_repeat_beside_other_repeats_gets_its_first_answer_from_a_process_that_is_behind() {
-    let store = Arc::new(Gated { log: MemoryEventStore::new(), gate: Semaphore::new(1) });
-    let [one, other] = [Executor::new(store.clone()), Executor::new(store.clone())];
-    let sku: Sku = "TEA".parse().unwrap();
-    let order = OrderId(Uuid::now_v7());
-    let send = async |executor: &Executor, id: Uuid, body: &Value| {
-        executor.execute::<Stock>(&sku, command(body.clone()), &envelope(id)).await
-    };
-    let receive = |quantity: u64| json!({ "receive": { "quantity": quantity } });
-    // The other process has the stock in mind, and stays behind.
-    send(&other, Uuid::now_v7(), &receive(5)).await.unwrap();
-    let commands = [receive(1), receive(2), receive(3), json!({ "ship": { "order": order } })];
-    let ids = [(); 4].map(|()| Uuid::now_v7());
-    let mut first = Vec::new();
-    for (id, body) in ids.iter().zip(&commands[..3]) {
-        first.push(send(&one, *id, body).await.unwrap());
-    }
-    send(&one, Uuid::now_v7(), &json!({ "reserve": { "order": order, "quantity": 1 } })).await.unwrap();
-    first.push(send(&one, ids[3], &commands[3]).await.unwrap());
-    // All are sent again, to the other process: while the first of them is under way the others come together.
-    let closed = store.gate.acquire().await.unwrap();
-    let again = futures::future::join_all(ids.iter().zip(&commands).map(|(id, body)| send(&other, *id, body)));
-    let open = async {
-        tokio::task::yield_now().await;
-        drop(closed);
-    };
-    let (again, ()) = tokio::join!(again, open);
-    assert_eq!(again.into_iter().collect::<Result<Vec<_>, _>>().unwrap(), first);
 }

@@ -390,3 +390,28 @@ async fn who_is_cut_off_leaves_the_turn_to_those_who_wait() {
     assert_eq!(third.await.unwrap().events.len(), 1);
     assert_eq!(site.events().await.len(), 2, "what was never carried out left nothing");
 }
+
+/// The log takes a repeat as well, however old, so that it was taken does not prove that what was presumed is the latest.
+#[tokio::test]
+async fn repeats_that_come_together_get_their_first_answers_from_a_process_that_is_behind() {
+    let site = Site::with(5).await;
+    let ahead = Executor::new(site.store.clone());
+    let order = OrderId(Uuid::now_v7());
+    let send = async |executor: &Executor, id: Uuid, body: &Value| {
+        let command: Command = serde_json::from_value(body.clone()).unwrap();
+        executor.execute::<Stock>(&site.sku, command, &Envelope::new(id, "fingerprint".to_owned(), Utc::now())).await
+    };
+    let commands = [receive(1), receive(2), receive(3), json!({ "ship": { "order": order } })];
+    let ids = [(); 4].map(|()| Uuid::now_v7());
+    site.let_through(5);
+    let mut first = Vec::new();
+    for (id, body) in ids.iter().zip(&commands[..3]) {
+        first.push(send(&ahead, *id, body).await.unwrap());
+    }
+    send(&ahead, Uuid::now_v7(), &json!({ "reserve": { "order": order, "quantity": 1 } })).await.unwrap();
+    first.push(send(&ahead, ids[3], &commands[3]).await.unwrap());
+    // All are sent again, to the other process: while the first of them is under way the others come together.
+    let again = join_all(ids.iter().zip(&commands).map(|(id, body)| send(&site.executor, *id, body)));
+    let (again, ()) = join(again, async { site.let_through(4) }).await;
+    assert_eq!(again.into_iter().collect::<Result<Vec<_>, _>>().unwrap(), first);
+}
