@@ -62,6 +62,7 @@ checks! {
     an_appended_event_reads_back_as_it_was,
     revisions_start_at_zero_and_have_no_gap,
     each_expectation_holds_or_conflicts,
+    an_expected_event_holds_or_conflicts,
     an_append_is_all_or_none,
     a_repeated_append_is_recognised,
     a_repeat_with_other_ids_conflicts,
@@ -177,6 +178,27 @@ pub async fn an_append_is_all_or_none(store: Store) -> Verdict {
     ensure!(matches!(refused, Err(AppendError::Conflict { .. })), "a stale append gave {refused:?}");
     let ids: Vec<_> = read(&store, &stream).await?.iter().map(|event| event.id).collect();
     ensure!(ids.iter().eq(batch.iter().map(|event| &event.id)), "the stream holds other events than were appended");
+    Ok(())
+}
+
+/// An append may name the event that it takes for the last one.
+pub async fn an_expected_event_holds_or_conflicts(store: Store) -> Verdict {
+    let (stream, opening, more) = (a_stream("contract"), events(3), events(2));
+    append(&store, &stream, Expected::NoStream, opening.clone()).await?;
+    let after = |place: usize| Expected::After { revision: place as u64, id: opening[place].id };
+    let first = append(&store, &stream, after(2), more.clone()).await?;
+    ensure!(first.revision == 4, "the last revision is {}", first.revision);
+    let repeated = append(&store, &stream, after(2), more).await?;
+    ensure!(repeated == first, "{repeated:?} answered to what was {first:?} before");
+    for place in 0..3 {
+        let append = Append { stream: stream.clone(), expected: after(place), events: events(1) };
+        let answer = store.append(append).await;
+        let is_conflict = matches!(answer, Err(AppendError::Conflict { actual: Some(4), .. }));
+        ensure!(is_conflict, "after the event at {place}, of five: {answer:?}");
+    }
+    let nowhere = Append { stream: a_stream("contract"), expected: after(0), events: events(1) };
+    let answer = store.append(nowhere).await;
+    ensure!(matches!(answer, Err(AppendError::Conflict { actual: None, .. })), "where nothing is: {answer:?}");
     Ok(())
 }
 

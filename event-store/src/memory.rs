@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 use crate::port::check_limits;
 use crate::{
-    AllPage, Append, AppendError, Appended, Direction, EventStore, Filter, NewEvent, PastTheEnd, Position, ReadError,
-    RecordedEvent, StreamName, StreamPage,
+    AllPage, Append, AppendError, Appended, Direction, EventStore, Expected, Filter, NewEvent, PastTheEnd, Position,
+    ReadError, RecordedEvent, StreamName, StreamPage,
 };
 
 /// After this long a reader looks for itself, whatever it was told.
@@ -48,7 +48,7 @@ impl Log {
         check_limits(&append)?;
         let Append { stream, expected, events } = append;
         let actual = self.streams.get(&stream).and_then(|places| places.len().checked_sub(1)).map(|last| last as u64);
-        if !expected.holds(actual) {
+        if !expected.holds(actual) || !self.ends_as_expected(&stream, expected) {
             let written = expected.first_revision().and_then(|first| self.earlier(&stream, first, &events));
             return written.ok_or(AppendError::Conflict { stream, expected, actual });
         }
@@ -65,6 +65,13 @@ impl Log {
             self.events.push(RecordedEvent { stream, revision, position, id, event_type, data, metadata, recorded_at });
         }
         Ok(appended)
+    }
+
+    /// Whether the last event of a stream has the id that it is to have.
+    fn ends_as_expected(&self, stream: &StreamName, expected: Expected) -> bool {
+        let Expected::After { id, .. } = expected else { return true };
+        let last = self.streams.get(stream).and_then(|places| places.last());
+        last.is_some_and(|&place| self.events[place].id == id)
     }
 
     /// Where these events ended when they were appended before, from the revision `first` on.

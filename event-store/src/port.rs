@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::subscription::{self, Subscription};
 use crate::{Filter, NewEvent, Position, RecordedEvent, StreamName};
@@ -25,6 +26,16 @@ pub enum Expected {
     Exists,
     /// The last event of the stream has this revision.
     Exact(u64),
+    /// The last event of the stream has this revision, and this id. What was decided on a stream does not hold on another that is
+    /// as long: a log that lost its end, for it was restored or its standby was behind, may have other events there by now.
+    /// Postgres and memory compare the id. KurrentDB takes it as [`Exact`](Self::Exact): it cannot compare, and does
+    /// not lose what a majority of its nodes has.
+    After {
+        /// The revision of the last event.
+        revision: u64,
+        /// Its id.
+        id: Uuid,
+    },
 }
 
 impl Expected {
@@ -33,13 +44,13 @@ impl Expected {
         revision.map_or(Self::NoStream, Self::Exact)
     }
 
-    /// Whether a stream whose last revision is `actual` (`None`: no event) is as expected.
+    /// Whether a stream whose last revision is `actual` (`None`: no event) is as expected, but for the id of the event.
     pub fn holds(self, actual: Option<u64>) -> bool {
         match self {
             Self::Any => true,
             Self::NoStream => actual.is_none(),
             Self::Exists => actual.is_some(),
-            Self::Exact(revision) => actual == Some(revision),
+            Self::Exact(revision) | Self::After { revision, .. } => actual == Some(revision),
         }
     }
 
@@ -47,7 +58,7 @@ impl Expected {
     pub(crate) fn first_revision(self) -> Option<u64> {
         match self {
             Self::NoStream => Some(0),
-            Self::Exact(revision) => revision.checked_add(1),
+            Self::Exact(revision) | Self::After { revision, .. } => revision.checked_add(1),
             Self::Any | Self::Exists => None,
         }
     }
@@ -168,7 +179,7 @@ pub struct AllPage {
 pub trait EventStore: Send + Sync + 'static {
     /// Appends events to a stream, all or none, and returns when they are durable.
     ///
-    /// An append that expects `NoStream` or an exact revision and finds its own events there, ids and all, was sent
+    /// An append that expects `NoStream` or a revision and finds its own events there, ids and all, was sent
     /// before: it writes nothing and answers as the first time.
     ///
     /// # Errors

@@ -221,3 +221,37 @@ async fn its_own_appends_are_known_until_somebody_elses_stand_between() {
     assert_eq!(one.just_appended(after(5), 10), []);
     assert_eq!(other.just_appended(after(2), 10), log[2..3]);
 }
+
+/// Another event at the revision may be there when the log was restored, or a standby that was behind has taken over.
+#[tokio::test]
+async fn another_event_than_the_expected_one_is_a_conflict() {
+    let store = open().await;
+    let (last, same) = (Uuid::now_v7(), Uuid::now_v7());
+    store.append(append("restored-1", Expected::NoStream, last)).await.unwrap();
+    let other = append("restored-1", Expected::After { revision: 0, id: Uuid::now_v7() }, Uuid::now_v7());
+    let neighbour = append("restored-2", Expected::NoStream, Uuid::now_v7());
+    let (conflict, written) = tokio::join!(store.append(other), store.append(neighbour));
+    assert!(matches!(conflict, Err(AppendError::Conflict { actual: Some(0), .. })), "{conflict:?}");
+    assert_eq!(written.unwrap().revision, 0);
+    let right = append("restored-1", Expected::After { revision: 0, id: last }, same);
+    assert_eq!(store.append(right).await.unwrap().revision, 1);
+}
+
+#[tokio::test]
+async fn what_the_log_has_lost_is_not_told() {
+    let pool = a_database().await;
+    let store = PostgresEventStore::open(pool.clone()).await.unwrap();
+    for place in 0..3 {
+        store.append(append(&format!("lost-{place}"), Expected::NoStream, Uuid::now_v7())).await.unwrap();
+    }
+    assert_eq!(store.just_appended(None, 10).len(), 3);
+    pool.execute("delete from log.events where position > 0").await.unwrap();
+    let forgotten = async {
+        while !store.just_appended(None, 10).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), forgotten).await.expect("it is told still");
+    let next = store.append(append("lost-1", Expected::NoStream, Uuid::now_v7())).await.unwrap();
+    assert_eq!((next.revision, next.position.commit), (0, 1));
+}

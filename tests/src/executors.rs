@@ -9,14 +9,15 @@ use domain::decider::Decider as _;
 use domain::ids::{OrderId, Sku};
 use domain::inventory::{Command, Stock};
 use event_store::{
-    AllPage, Append, AppendError, Appended, Direction, EventStore, Filter, MemoryEventStore, Position, ReadError,
-    StreamName, StreamPage,
+    AllPage, Append, AppendError, Appended, Direction, EventStore, Filter, MemoryEventStore, Position,
+    PostgresEventStore, ReadError, StreamName, StreamPage,
 };
 use serde_json::{Value, json};
+use sqlx::Executor as _;
 use uuid::Uuid;
 use write_side::{Envelope, ExecuteError, Executor};
 
-use crate::support::soak;
+use crate::support::{Database, soak};
 
 fn command(command: Value) -> Command {
     serde_json::from_value(command).unwrap()
@@ -49,6 +50,38 @@ async fn the_last_unit_is_sold_once_though_two_processes_have_it_in_mind() {
         // Whether the other one is refused or told so by an event, the unit is set aside once.
         let _ = tokio::join!(send(&one, reserve()), send(&other, reserve()));
         assert_eq!(count(&*store, &sku, "StockReserved").await, 1, "round {round}");
+    }
+}
+
+/// A log that was restored while processes ran, or whose standby has taken over without its latest events: what they have in mind
+/// has not happened, whether or not others have come to stand in its place.
+#[tokio::test]
+async fn what_the_log_has_lost_is_out_of_mind() {
+    for is_refilled in [false, true] {
+        let database = Database::create().await;
+        PostgresEventStore::migrate(&database.pool).await.unwrap();
+        let store = PostgresEventStore::open(database.pool.clone()).await.unwrap();
+        let [one, other] = [Executor::new(store.clone()), Executor::new(store.clone())];
+        let sku: Sku = "TEA".parse().unwrap();
+        let send = async |executor: &Executor, id: Uuid, body: Value| {
+            executor.execute::<Stock>(&sku, command(body), &envelope(id)).await.unwrap()
+        };
+        let (lost, order) = (Uuid::now_v7(), OrderId(Uuid::now_v7()));
+        let reserve = |quantity: u32| json!({ "reserve": { "order": order, "quantity": quantity } });
+        send(&one, Uuid::now_v7(), json!({ "receive": { "quantity": 5 } })).await;
+        send(&one, lost, json!({ "receive": { "quantity": 95 } })).await;
+        database.pool.execute("delete from log.events where position = 1").await.unwrap();
+        if is_refilled {
+            send(&other, Uuid::now_v7(), json!({ "receive": { "quantity": 1 } })).await;
+        }
+        send(&one, Uuid::now_v7(), reserve(50)).await;
+        assert_eq!(count(&*store, &sku, "StockReserved").await, 0, "of what is not there; refilled: {is_refilled}");
+        send(&one, Uuid::now_v7(), reserve(5)).await;
+        assert_eq!(count(&*store, &sku, "StockReserved").await, 1, "refilled: {is_refilled}");
+        // Who sends again what was lost has it done.
+        let before = count(&*store, &sku, "StockReceived").await;
+        send(&one, lost, json!({ "receive": { "quantity": 95 } })).await;
+        assert_eq!(count(&*store, &sku, "StockReceived").await, before + 1);
     }
 }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use domain::codec::{CodecError, StoredEvent};
 use domain::decider::Decider;
 use event_store::{
-    Append, AppendError, Appended, Direction, EventStore, EventType, Expected, MAX_APPEND_BYTES, MAX_APPEND_EVENTS,
-    Metadata, NewEvent, Position, RecordedEvent, StreamName,
+    Append, AppendError, Appended, Direction, EventStore, EventType, MAX_APPEND_BYTES, MAX_APPEND_EVENTS, Metadata,
+    NewEvent, Position, RecordedEvent, StreamName,
 };
 use metrics::counter;
 use tracing::Instrument as _;
@@ -68,7 +68,7 @@ pub(crate) struct Site<'a> {
 impl Site<'_> {
     /// The aggregate as of its snapshot, if there is one.
     pub(crate) async fn restore<D: Decider>(self) -> Option<Kept<D>> {
-        self.snapshots?.restore(self.store, self.stream).await
+        self.snapshots?.restore(self.stream).await
     }
 }
 
@@ -143,7 +143,7 @@ async fn attempt<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, letters: &mut [
             plan.settle(stream, kept, letters, Vec::new(), true);
             continue;
         }
-        let expected = Expected::last(kept.loaded.revision);
+        let expected = kept.loaded.expected();
         let append = Append { stream: stream.clone(), expected, events: std::mem::take(&mut plan.events) };
         let appended = store.append_together(append, &plan.lengths).instrument(tracing::debug_span!("append"));
         match appended.await {

@@ -24,8 +24,6 @@ const MANY: usize = 65_536;
 /// An aggregate as far as its stream is known, and the commands that led there.
 pub(crate) struct Kept<D: Decider> {
     pub(crate) loaded: Loaded<D>,
-    /// The id of its last event.
-    last_event: Option<Uuid>,
     /// The commands, and the revision at which the events of each begin.
     commands: HashMap<Uuid, u64>,
     /// The commands up to this revision are not in here: the snapshot that was taken then, or a later one, knows them.
@@ -44,7 +42,6 @@ impl<D: Decider> Kept<D> {
     pub(crate) fn nothing() -> Self {
         Self {
             loaded: Loaded::nothing(),
-            last_event: None,
             commands: HashMap::new(),
             base: None,
             snapshot: None,
@@ -55,9 +52,9 @@ impl<D: Decider> Kept<D> {
     }
 
     /// An aggregate as of its snapshot, which knows the commands up to there.
-    pub(crate) fn restored(loaded: Loaded<D>, last_event: Uuid, bytes: usize) -> Self {
+    pub(crate) fn restored(loaded: Loaded<D>, bytes: usize) -> Self {
         let (base, due) = (loaded.revision, loaded.revision.unwrap_or(0) + EVERY);
-        Self { loaded, last_event: Some(last_event), base, snapshot: base, due, bytes, ..Self::nothing() }
+        Self { loaded, base, snapshot: base, due, bytes, ..Self::nothing() }
     }
 
     /// Where the events of a command begin, if it is known to have led here.
@@ -70,7 +67,8 @@ impl<D: Decider> Kept<D> {
         self.base
     }
 
-    /// Folds what has been appended to the stream since, and shows each event to `visit`.
+    /// Folds what has been appended to the stream since, and shows each event to `visit`; all of the stream where the log does
+    /// not have what is known.
     ///
     /// # Errors
     /// [`LoadError`].
@@ -80,21 +78,24 @@ impl<D: Decider> Kept<D> {
         stream: &StreamName,
         mut visit: impl FnMut(&RecordedEvent, &Metadata),
     ) -> Result<Self, LoadError> {
-        let (last_event, commands, bytes) = (&mut self.last_event, &mut self.commands, &mut self.bytes);
-        let note = |past: &Past<D::Event>| {
-            *last_event = Some(past.recorded.id);
-            commands.entry(past.metadata.command_id).or_insert(past.recorded.revision);
-            *bytes += past.recorded.data.len() + BESIDE;
-            visit(&past.recorded, &past.metadata);
-        };
-        self.loaded = self.loaded.advance(store, stream, Until::Now, note).await?;
-        Ok(self)
+        loop {
+            let (commands, bytes) = (&mut self.commands, &mut self.bytes);
+            let note = |past: &Past<D::Event>| {
+                commands.entry(past.metadata.command_id).or_insert(past.recorded.revision);
+                *bytes += past.recorded.data.len() + BESIDE;
+                visit(&past.recorded, &past.metadata);
+            };
+            if self.loaded.advance(store, stream, Until::Now, note).await? {
+                return Ok(self);
+            }
+            self = Self::nothing();
+        }
     }
 
     /// Notes a command that led here: where its events begin, and the id of the last one.
     pub(crate) fn note(&mut self, command: Uuid, first: u64, last_event: Uuid) {
         self.commands.insert(command, first);
-        self.last_event = Some(last_event);
+        self.loaded.last_event = Some(last_event);
     }
 
     /// Folds in what commands led to: some of it is in the state `ahead` already, where there is one. The log may have had
@@ -115,7 +116,7 @@ impl<D: Decider> Kept<D> {
 
     /// Has a snapshot taken if one is due, and leaves to the last one what need not be in memory.
     pub(crate) fn keep_snapshot(&mut self, snapshots: &Snapshots, stream: &StreamName) {
-        let Some((revision, last_event)) = self.loaded.revision.zip(self.last_event) else { return };
+        let Some((revision, last_event)) = self.loaded.revision.zip(self.loaded.last_event) else { return };
         if let Some((taken, before, pending)) = &self.pending {
             let (taken, before, written) = (*taken, *before, *pending.borrow());
             // Whoever wrote it may have been cut off.

@@ -486,7 +486,7 @@ impl<E: Endpoint> Aggregate for Serves<E> {
         let stream = stream_of::<E::Decider>(&id).map_err(|error| Failure::Execute(error.into()))?;
         let loaded = match until {
             Until::Now => executor.current::<E::Decider>(&stream).await,
-            then => Loaded::nothing().advance(executor.store(), &stream, then, |_| {}).await,
+            then => Loaded::fold(executor.store(), &stream, then).await,
         };
         let loaded = loaded.map_err(|error| Failure::Execute(error.into()))?;
         let state = serde_json::to_value(&loaded.state).map_err(|source| {

@@ -142,7 +142,7 @@ impl Executor {
     /// [`LoadError`].
     pub async fn current<D: Decider>(&self, stream: &StreamName) -> Result<Loaded<D>, LoadError> {
         let known = self.site(stream).restore().await.unwrap_or_else(Kept::nothing);
-        known.loaded.advance(self.store(), stream, Until::Now, |_| {}).await
+        known.loaded.on(self.store(), stream, Until::Now).await
     }
 
     pub(crate) fn site<'a>(&'a self, stream: &'a StreamName) -> Site<'a> {

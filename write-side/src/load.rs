@@ -5,7 +5,10 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use domain::codec::{CodecError, StoredEvent};
 use domain::decider::Decider;
-use event_store::{Direction, EventStore, InvalidStreamName, Metadata, Position, ReadError, RecordedEvent, StreamName};
+use event_store::{
+    Direction, EventStore, Expected, InvalidStreamName, Metadata, Position, ReadError, RecordedEvent, StreamName,
+};
+use uuid::Uuid;
 
 /// How many events of a stream are read at a time.
 pub(crate) const PAGE: usize = 1_000;
@@ -111,42 +114,90 @@ pub struct Loaded<D: Decider> {
     pub state: D::State,
     /// The place of its last event in its stream; `None` when nothing has happened to it.
     pub revision: Option<u64>,
-    /// The place of its last event in the log.
+    /// The place of its last event in the log; `None` too where only a snapshot says that there is one.
     pub position: Option<Position>,
+    /// The id of its last event.
+    pub last_event: Option<Uuid>,
 }
 
 impl<D: Decider> Loaded<D> {
     /// An aggregate to which nothing has happened.
     pub fn nothing() -> Self {
-        Self { state: D::initial(), revision: None, position: None }
+        Self { state: D::initial(), revision: None, position: None, last_event: None }
     }
 
-    /// Folds what has been appended to the stream since, and shows each event to `visit`.
+    /// What an append expects of the stream, that what is decided on this may hold.
+    pub fn expected(&self) -> Expected {
+        let last = self.revision.zip(self.last_event);
+        last.map_or(Expected::NoStream, |(revision, id)| Expected::After { revision, id })
+    }
+
+    /// Folds a stream.
     ///
     /// # Errors
     /// [`LoadError`].
-    pub async fn advance(
+    pub async fn fold(store: &dyn EventStore, stream: &StreamName, until: Until) -> Result<Self, LoadError> {
+        Self::nothing().on(store, stream, until).await
+    }
+
+    /// Folds what has been appended to the stream since; all of it where the log does not have what is known.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub(crate) async fn on(
         mut self,
         store: &dyn EventStore,
         stream: &StreamName,
         until: Until,
-        mut visit: impl FnMut(&Past<D::Event>),
     ) -> Result<Self, LoadError> {
+        while !self.advance(store, stream, until, |_| {}).await? {}
+        Ok(self)
+    }
+
+    /// Folds what has been appended to the stream since, and shows each event to `visit`. Says whether the log has the event that
+    /// was the last one: a log that was restored, or whose standby has taken over without its latest events, has another there,
+    /// or none. Then nothing is known any more, and nothing was shown.
+    ///
+    /// # Errors
+    /// [`LoadError`]. Then nothing is known any more either.
+    pub(crate) async fn advance(
+        &mut self,
+        store: &dyn EventStore,
+        stream: &StreamName,
+        until: Until,
+        mut visit: impl FnMut(&Past<D::Event>),
+    ) -> Result<bool, LoadError> {
+        let mut known = std::mem::replace(self, Self::nothing());
+        // The last one that is known is read again, with what is behind it.
+        let (mut from, mut last_event) = (known.revision.unwrap_or(0), known.last_event);
         loop {
-            let from = self.revision.map_or(0, |revision| revision + 1);
             let page = store.read_stream(stream, Some(from), Direction::Forwards, PAGE).await?;
-            for recorded in page.events {
+            let mut events = page.events.into_iter();
+            if let Some(id) = last_event.take() {
+                let Some(last) = events.next().filter(|last| last.id == id) else {
+                    let revision = known.revision;
+                    tracing::warn!(%stream, revision, "the log does not have what was read of it before; the stream is read anew");
+                    return Ok(false);
+                };
+                known.position = Some(last.position);
+                from += 1;
+            }
+            for recorded in events {
                 let past = decode::<D::Event>(recorded)?;
                 if !until.includes(&past) {
-                    return Ok(self);
+                    *self = known;
+                    return Ok(true);
                 }
                 visit(&past);
-                self.state = D::evolve(self.state, &past.event);
-                self.revision = Some(past.recorded.revision);
-                self.position = Some(past.recorded.position);
+                let Past { event, recorded, .. } = past;
+                let (revision, position, last_event) =
+                    (Some(recorded.revision), Some(recorded.position), Some(recorded.id));
+                known = Self { state: D::evolve(known.state, &event), revision, position, last_event };
+                from = recorded.revision + 1;
             }
             if page.end {
-                return Ok(self);
+                *self = known;
+                return Ok(true);
             }
         }
     }

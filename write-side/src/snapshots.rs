@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::decider::{self, Decider};
-use event_store::{Direction, EventStore, ReadError, StreamName};
+use event_store::{ReadError, StreamName};
 use sha2::{Digest as _, Sha256};
 use sqlx::Row as _;
 use sqlx::migrate::Migrator;
@@ -71,10 +71,10 @@ impl Snapshots {
         Self { pool, writers: Arc::new(Semaphore::new(WRITERS)), under_way: Arc::default() }
     }
 
-    /// An aggregate as of its snapshot, if there is one that fits: the log has the event that the snapshot ends with.
-    pub(crate) async fn restore<D: Decider>(&self, store: &dyn EventStore, stream: &StreamName) -> Option<Kept<D>> {
+    /// An aggregate as of its snapshot, if there is one. Who reads on finds out whether the log has the event that it ends with.
+    pub(crate) async fn restore<D: Decider>(&self, stream: &StreamName) -> Option<Kept<D>> {
         let form = D::snapshots()?;
-        match self.read::<D>(store, stream, &form).await {
+        match self.read::<D>(stream, &form).await {
             Ok(restored) => restored,
             Err(error) => {
                 tracing::warn!(%error, %stream, "a snapshot cannot be read; its stream is folded from the beginning");
@@ -85,7 +85,6 @@ impl Snapshots {
 
     async fn read<D: Decider>(
         &self,
-        store: &dyn EventStore,
         stream: &StreamName,
         form: &decider::Snapshots<D::State>,
     ) -> Result<Option<Kept<D>>, sqlx::Error> {
@@ -101,14 +100,8 @@ impl Snapshots {
             return Ok(None);
         }
         let Ok(state) = form.decode(bytes) else { return Ok(None) };
-        let page = store.read_stream(stream, Some(revision), Direction::Forwards, 1).await;
-        // Who reads on finds out that the log cannot be read.
-        let there = page.ok().and_then(|page| page.events.into_iter().next());
-        let Some(event) = there.filter(|event| event.revision == revision && event.id == last_event) else {
-            return Ok(None);
-        };
-        let loaded = Loaded { state, revision: Some(revision), position: Some(event.position) };
-        Ok(Some(Kept::restored(loaded, last_event, bytes.len())))
+        let loaded = Loaded { state, revision: Some(revision), position: None, last_event: Some(last_event) };
+        Ok(Some(Kept::restored(loaded, bytes.len())))
     }
 
     /// Which of these commands are behind a snapshot, and where their events begin; `None` when the snapshot at `base`, or a
@@ -192,7 +185,8 @@ impl Snapshots {
         query.bind(version).bind(checksum).bind(state).execute(&mut *transaction).await?;
         let sql = "insert into snapshots.commands (stream, command, revision)
                    select $1, command, revision from unnest($2::uuid[], $3::bigint[]) as c (command, revision)
-                   on conflict do nothing";
+                   on conflict (stream, command) do update set revision = excluded.revision
+                   where commands.revision <> excluded.revision";
         for chunk in commands.chunks(CHUNK) {
             let (ids, revisions): (Vec<Uuid>, Vec<i64>) =
                 chunk.iter().map(|(command, revision)| (command, signed(*revision))).unzip();

@@ -74,7 +74,7 @@ pub(super) fn stream_state(expected: Expected) -> StreamState {
         Expected::Any => StreamState::Any,
         Expected::NoStream => StreamState::NoStream,
         Expected::Exists => StreamState::StreamExists,
-        Expected::Exact(revision) => StreamState::StreamRevision(revision),
+        Expected::Exact(revision) | Expected::After { revision, .. } => StreamState::StreamRevision(revision),
     }
 }
 

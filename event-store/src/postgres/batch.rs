@@ -5,6 +5,8 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use uuid::Uuid;
+
 use super::sequencer::Job;
 use crate::{Expected, StreamName};
 
@@ -35,7 +37,13 @@ impl Entry {
             Expected::Any | Expected::Exists => true,
             Expected::NoStream => false,
             Expected::Exact(revision) => self.revision == Some(revision),
+            Expected::After { revision, id } => self.revision == Some(revision) && self.last_id() == Some(id),
         }
+    }
+
+    /// The id of the last event after this entry.
+    fn last_id(&self) -> Option<Uuid> {
+        self.jobs.last().and_then(|job| job.append.events.last()).map(|event| event.id)
     }
 
     fn take(&mut self, job: Job) {

@@ -59,6 +59,19 @@ impl End {
         });
     }
 
+    /// Moves the known head back where the log has lost its end: it is not where it `was`, before it was looked for.
+    fn fall(&self, was: Option<Position>, found: Option<Position>) {
+        tracing::error!(?was, ?found, "the log has lost its end: it was restored, or its standby was behind");
+        self.recent.clear();
+        self.head.send_if_modified(|known| {
+            let is_it = *known == was;
+            if is_it {
+                *known = found;
+            }
+            is_it
+        });
+    }
+
     /// Takes in what this process has appended.
     fn grow(&self, events: Vec<RecordedEvent>) {
         let last = events.iter().map(|event| event.position).max();
@@ -256,7 +269,9 @@ async fn read_head(pool: &PgPool) -> Result<Option<Position>, sqlx::Error> {
 async fn poll_head(pool: PgPool, end: Arc<End>) {
     loop {
         tokio::time::sleep(POLL).await;
+        let was = *end.head.borrow();
         match read_head(&pool).await {
+            Ok(found) if found < was => end.fall(was, found),
             Ok(found) => end.raise(found),
             Err(error) => tracing::debug!(%error, "the head of the log could not be read; trying again"),
         }

@@ -25,13 +25,20 @@ impl Recent {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for event in events {
             kept.bytes += size(&event);
-            kept.events.insert(event.position.commit, event);
+            if let Some(before) = kept.events.insert(event.position.commit, event) {
+                kept.bytes -= size(&before);
+            }
         }
         while (kept.events.len() > KEPT.0 || kept.bytes > KEPT.1)
             && let Some((_, oldest)) = kept.events.pop_first()
         {
             kept.bytes -= size(&oldest);
         }
+    }
+
+    /// Forgets all of it, for the log may not have it any more.
+    pub(super) fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Kept::default();
     }
 
     /// At most `limit` events that stand right behind a position, one after another without a gap.

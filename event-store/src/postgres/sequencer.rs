@@ -23,6 +23,7 @@ use sqlx::{ConnectOptions, Connection as _, Row};
 use tokio::runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::batch::{self, Entry};
 use super::{End, position};
@@ -307,6 +308,8 @@ async fn write(link: &mut Link, mut entries: Vec<Entry>, again: &mut VecDeque<Jo
                 error
             }
         };
+        // Another server may take over, which does not have all that this one said it had.
+        end.recent.clear();
         if Instant::now() >= give_up {
             return fail(entries, error);
         }
@@ -448,7 +451,7 @@ impl Link {
         .bind(append.events.len() as i64)
         .fetch_all(self.connection().await?)
         .await?;
-        let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<Vec<uuid::Uuid>, _>>()?;
+        let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<Vec<Uuid>, _>>()?;
         let same = ids.iter().eq(append.events.iter().map(|event| &event.id));
         let Some(last) = rows.last().filter(|_| same) else { return Ok(None) };
         let (revision, place): (i64, i64) = (last.try_get("revision")?, last.try_get("position")?);
@@ -495,6 +498,8 @@ async fn append(
 ) -> Result<Vec<Outcome>, sqlx::Error> {
     let streams: Vec<&str> = pieces.iter().map(|piece| piece.stream).collect();
     let expected: Vec<i64> = pieces.iter().map(|piece| code(piece.expected)).collect();
+    let last_ids: Vec<Option<Uuid>> = pieces.iter().map(|piece| last_id(piece.expected)).collect();
+    let last_ids = Some(last_ids).filter(|ids| ids.iter().any(Option::is_some));
     let count = pieces.iter().map(|piece| piece.events.len()).sum();
     let (mut slots, mut places) = (Vec::with_capacity(count), Vec::with_capacity(count));
     let (mut event_streams, mut ids) = (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -512,11 +517,13 @@ async fn append(
         }
     }
     let row = sqlx::query(
-        "select last_revisions, accepted, head, recorded_at from log.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "select last_revisions, accepted, head, recorded_at
+           from log.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(look_for_new)
     .bind(streams)
     .bind(expected)
+    .bind(last_ids)
     .bind(slots)
     .bind(places)
     .bind(event_streams)
@@ -543,10 +550,15 @@ async fn append(
     Ok(outcomes)
 }
 
-/// An expectation as `log.append` reads it.
+/// The id that the last event of a stream is expected to have, if one is.
+fn last_id(expected: Expected) -> Option<Uuid> {
+    if let Expected::After { id, .. } = expected { Some(id) } else { None }
+}
+
+/// An expectation as `log.append` reads it, but for the id.
 fn code(expected: Expected) -> i64 {
     match expected {
-        Expected::Exact(revision) => i64::try_from(revision).unwrap_or(i64::MAX),
+        Expected::Exact(revision) | Expected::After { revision, .. } => i64::try_from(revision).unwrap_or(i64::MAX),
         Expected::NoStream => -1,
         Expected::Any => -2,
         Expected::Exists => -4,

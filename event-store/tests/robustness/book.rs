@@ -105,7 +105,7 @@ fn fits(expected: Expected, first: u64) -> bool {
 pub(crate) async fn insist(store: &dyn EventStore, append: &Append) -> Word {
     let first = match append.expected {
         Expected::NoStream => Some(0),
-        Expected::Exact(revision) => Some(revision + 1),
+        Expected::Exact(revision) | Expected::After { revision, .. } => Some(revision + 1),
         Expected::Any | Expected::Exists => None,
     };
     let mut may_be_written = false;

@@ -9,7 +9,7 @@ use domain::ordering::Order;
 
 use super::{Api, Problem};
 use crate::endpoint::{Aggregate, Asks, Failure, Registry};
-use crate::load::{LoadError, Loaded, Until, stream_of};
+use crate::load::{Loaded, Until, stream_of};
 
 /// Something that can be done to an aggregate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -179,7 +179,6 @@ impl Permit<'_> {
 async fn buyer(api: &Api, id: &str) -> Result<Option<Option<CustomerId>>, Problem> {
     let Ok(id) = id.parse::<OrderId>() else { return Ok(None) };
     let stream = stream_of::<Order>(&id).map_err(|error| Problem::bad_request("invalid-id", error.to_string()))?;
-    let order: Result<_, LoadError> =
-        Loaded::<Order>::nothing().advance(api.executor.store(), &stream, Until::Now, |_| {}).await;
+    let order = Loaded::<Order>::fold(api.executor.store(), &stream, Until::Now).await;
     Ok(order?.state.map(|order| order.customer.map(|customer| CustomerId(customer.0))))
 }

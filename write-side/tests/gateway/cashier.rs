@@ -73,7 +73,7 @@ impl Shop {
 
     async fn state(&self, payment: PaymentId) -> PaymentState {
         let stream = stream_of::<Payment>(&payment).unwrap();
-        let loaded = Loaded::<Payment>::nothing().advance(self.executor.store(), &stream, Until::Now, |_| {}).await;
+        let loaded = Loaded::<Payment>::fold(self.executor.store(), &stream, Until::Now).await;
         loaded.unwrap().state.unwrap()
     }
 
