@@ -22,6 +22,8 @@ const UNHURRIED: u64 = 10_000;
 /// nor this long, once others are turned away: what does not suit all is to suit those who are let in. They are to wait for half
 /// as long again as usual at most, where that is more.
 const HURRIED: u64 = 2_500;
+/// In how many windows, roughly, it becomes usual what few at a time take longer: ten seconds or more of them.
+const SLOWLY: u64 = 512;
 /// How much time those who are turned away have to themselves, one after another: so many are told in a second at most.
 const APART: Duration = Duration::from_micros(400);
 /// How long nobody waits longer to be told.
@@ -173,9 +175,10 @@ impl Admission {
 /// The bound and the usual time after a window in which requests took so long on average, so many were there at a time, and
 /// others were turned away or not.
 fn moved(bound: usize, usual: u64, average: u64, peak: usize, most: usize, sheds: bool) -> (usize, u64) {
-    // What is usual may become more with the years, and must not follow an overload of minutes.
-    let usual = usual.saturating_add((usual / 16_384).max(1)).min(average);
     let fewest = FEWEST.min(most);
+    // An overload does not become usual, however long it lasts. What few at a time take does: to let in fewer would not make it less.
+    let more = if peak <= fewest { (average.saturating_sub(usual) / SLOWLY).max(1) } else { 0 };
+    let usual = usual.saturating_add(more).min(average);
     let much =
         if sheds { usual.saturating_add(usual / 2).max(HURRIED) } else { usual.saturating_mul(2).max(UNHURRIED) };
     if average > much {
@@ -303,15 +306,41 @@ mod tests {
             (bound, usual) = moved(bound, usual, 8_000, 64, 2048, false);
         }
         assert_eq!(bound, 512, "nobody wants more places");
-        for _ in 0..2_400 {
+        for _ in 0..10 {
             (bound, usual) = moved(bound, usual, 80_000, bound, 2048, true);
         }
-        assert_eq!(bound, FEWEST);
-        assert!(usual < 12_500, "a minute's overload became usual: {usual}");
+        assert_eq!((bound, usual < 9_000), (FEWEST, true));
         for _ in 0..100 {
             (bound, usual) = moved(bound, usual, 9_000, bound, 2048, true);
         }
         assert_eq!(bound, 2048);
+    }
+
+    /// As many windows as there are in ten minutes.
+    const TEN_MINUTES: u32 = 10 * 60 * 40;
+
+    #[test]
+    fn an_overload_does_not_become_usual() {
+        // A server that does 8,000 requests a second, however many wait for it.
+        let takes = |bound: usize| bound as u64 * 125;
+        let (mut bound, mut usual) = (FIRST, 1_000);
+        for window in 0..TEN_MINUTES {
+            (bound, usual) = moved(bound, usual, takes(bound), bound, 2048, true);
+            assert!(window < 100 || takes(bound) < 2 * takes(FEWEST), "after {window} windows {bound} are let in");
+        }
+        assert!(usual <= takes(FEWEST), "{usual}");
+    }
+
+    #[test]
+    fn a_server_that_has_become_slower_lets_all_in_again() {
+        // Each request takes five milliseconds, however many there are, and 150 clients want one at a time.
+        let (clients, mut bound, mut usual) = (150, FEWEST, 800);
+        let mut windows = 0;
+        while bound < clients {
+            (bound, usual) = moved(bound, usual, 5_000, bound, 2048, true);
+            windows += 1;
+            assert!(windows < 40 * 20, "after 20 seconds {bound} are let in");
+        }
     }
 
     #[test]
