@@ -77,7 +77,7 @@ impl Signer {
     /// # Errors
     /// [`SignError::Failed`] when there is no chance to be had.
     pub fn new_pem() -> Result<String, SignError> {
-        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| SignError::Failed)?;
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).map_err(|_| SignError::Failed)?;
         let lines = STANDARD.encode(pkcs8.as_ref());
         let lines: Vec<_> = lines.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
         Ok(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n")))

@@ -28,6 +28,15 @@ const FILE: &str = "storefold.toml";
 const SHORTEST_CURSOR_KEY: usize = 32;
 /// A client needs as much for a token, and what browsers send of themselves.
 const SMALLEST_HEADER_LIMIT: usize = 8 * 1024;
+/// No request comes near it, and each connection may take twice as much.
+const LARGEST_HEADER_LIMIT: u64 = 16 << 20;
+/// The longest time that something may take: ten years, in seconds.
+const LONGEST: u64 = 10 * 365 * 24 * 60 * 60;
+/// How many of something there may be at a time, and how many bytes: more than there is on any machine.
+const MOST_AT_A_TIME: u64 = 1 << 24;
+const MOST_BYTES: u64 = 1 << 46;
+/// The one setting that is a fraction.
+const FRACTION: &str = "traces.sample";
 /// What a secret looks like.
 const MASK: &str = "********";
 
@@ -276,6 +285,10 @@ pub(crate) enum ConfigError {
     ShortCursorKey { length: usize },
     #[error("{key} must not be 0")]
     Zero { key: &'static str },
+    #[error("{key} = {value} is more than {most}, the most that it can be")]
+    TooMuch { key: &'static str, value: u64, most: u64 },
+    #[error("{} says a fraction for {key}, which takes none", .file.display())]
+    Fraction { file: PathBuf, key: String },
     #[error("http.header_limit = {bytes} is below {SMALLEST_HEADER_LIMIT}: browsers send more")]
     HeaderLimit { bytes: usize },
     #[error("tls.certificate_file and tls.key_file go together: name both, or neither to serve HTTP in the clear")]
@@ -316,7 +329,8 @@ impl Config {
         }
         let merged = builder.build().map_err(ConfigError::Unreadable)?;
         let values = merged.collect().map_err(ConfigError::Unreadable)?;
-        let origins: HashMap<_, _> = flat("", &values).into_iter().collect();
+        let origin = |value: &Value| value.origin().unwrap_or_default().to_owned();
+        let origins: HashMap<_, _> = flat("", &values).into_iter().map(|(key, value)| (key, origin(value))).collect();
         let raw = merged.try_deserialize().map_err(|source| invalid(source, &origins))?;
         Self::check(raw, origins)
     }
@@ -370,25 +384,34 @@ impl Config {
                 return Err(ConfigError::ShortCursorKey { length });
             }
         }
-        for (key, value) in [
-            ("body_limit", raw.body_limit as u64),
-            ("http.connections", raw.http.connections as u64),
-            ("http.header_timeout", raw.http.header_timeout),
-            ("http.idle_timeout", raw.http.idle_timeout),
-            ("http.peer_connections", raw.http.peer_connections.unwrap_or(1) as u64),
-            ("http.body_timeout", raw.http.body_timeout),
-            ("http.batch_timeout", raw.http.batch_timeout),
-            ("http.write_timeout", raw.http.write_timeout),
-            ("http.request_timeout", raw.http.request_timeout),
-            ("http.in_flight", raw.http.in_flight as u64),
-            ("http.rate_window", raw.http.rate_window),
-            ("gateway.timeout", raw.gateway.timeout),
-            ("checkout.payment_timeout", raw.checkout.payment_timeout),
-            ("checkout.dispatch_timeout", raw.checkout.dispatch_timeout),
+        for (key, value, most) in [
+            ("body_limit", raw.body_limit as u64, MOST_BYTES),
+            ("http.connections", raw.http.connections as u64, MOST_AT_A_TIME),
+            ("http.header_timeout", raw.http.header_timeout, LONGEST),
+            ("http.idle_timeout", raw.http.idle_timeout, LONGEST),
+            ("http.peer_connections", raw.http.peer_connections.unwrap_or(1) as u64, MOST_AT_A_TIME),
+            ("http.body_timeout", raw.http.body_timeout, LONGEST),
+            ("http.batch_timeout", raw.http.batch_timeout, LONGEST),
+            ("http.write_timeout", raw.http.write_timeout, LONGEST),
+            ("http.request_timeout", raw.http.request_timeout, LONGEST),
+            ("http.in_flight", raw.http.in_flight as u64, MOST_AT_A_TIME),
+            ("http.rate_window", raw.http.rate_window, LONGEST),
+            ("gateway.timeout", raw.gateway.timeout, LONGEST),
+            ("checkout.payment_timeout", raw.checkout.payment_timeout, LONGEST),
+            ("checkout.dispatch_timeout", raw.checkout.dispatch_timeout, LONGEST),
         ] {
             if value == 0 {
                 return Err(ConfigError::Zero { key });
             }
+            check_most(key, value, most)?;
+        }
+        for (key, value, most) in [
+            ("drain_timeout", raw.drain_timeout, LONGEST),
+            ("cache_bytes", raw.cache_bytes as u64, MOST_BYTES),
+            ("http.header_limit", raw.http.header_limit as u64, LARGEST_HEADER_LIMIT),
+            ("http.body_memory", raw.http.body_memory as u64, MOST_BYTES),
+        ] {
+            check_most(key, value, most)?;
         }
         let rate_window = Duration::from_secs(raw.http.rate_window);
         Ok(Self {
@@ -920,20 +943,30 @@ fn known() -> Vec<&'static str> {
 }
 
 fn check_keys(file: &Path, values: &Map<String, Value>) -> Result<(), ConfigError> {
-    let known = known();
-    let keys = flat("", values).into_iter().map(|(key, _)| key);
+    let (known, values) = (known(), flat("", values));
+    // Elsewhere they are texts, which are read as what is wanted.
+    let is_fraction = |value: &Value| matches!(value.kind, config::ValueKind::Float(_));
+    let fraction = values.iter().find(|(key, value)| is_fraction(value) && key != FRACTION);
+    if let Some((key, _)) = fraction {
+        return Err(ConfigError::Fraction { file: file.to_owned(), key: key.clone() });
+    }
+    let keys = values.into_iter().map(|(key, _)| key);
     let mut unknown: Vec<String> = keys.filter(|key| !known.contains(&key.as_str())).collect();
     unknown.sort();
     if unknown.is_empty() { Ok(()) } else { Err(ConfigError::Unknown { file: file.to_owned(), unknown }) }
 }
 
-/// The values by their whole names, with the tables that they are in, and with where they come from.
-fn flat(prefix: &str, values: &Map<String, Value>) -> Vec<(String, String)> {
-    let named = |(key, value): (&String, &Value)| {
+fn check_most(key: &'static str, value: u64, most: u64) -> Result<(), ConfigError> {
+    if value <= most { Ok(()) } else { Err(ConfigError::TooMuch { key, value, most }) }
+}
+
+/// The values by their whole names, with the tables that they are in.
+fn flat<'a>(prefix: &str, values: &'a Map<String, Value>) -> Vec<(String, &'a Value)> {
+    let named = |(key, value): (&'a String, &'a Value)| {
         let key = format!("{prefix}{key}");
         match &value.kind {
             config::ValueKind::Table(table) => flat(&format!("{key}."), table),
-            _ => vec![(key, value.origin().unwrap_or_default().to_owned())],
+            _ => vec![(key, value)],
         }
     };
     values.iter().flat_map(named).collect()
@@ -1245,6 +1278,9 @@ mod tests {
             (file("listen = 'here'"), &["shop.toml", "listen"]),
             (file("listen = "), &["shop.toml"]),
             (file("body_limit = 0"), &["body_limit must not be 0"]),
+            (file("drain_timeout = 1.5"), &["shop.toml", "fraction", "drain_timeout"]),
+            (file("checkout.dispatch_timeout = 9000000000"), &["dispatch_timeout = 9000000000 is more than 315360000"]),
+            (file(&format!("cache_bytes = {}", i64::MAX)), &["cache_bytes", "the most that it can be"]),
             (
                 told(load("", &[("STOREFOLD_LOG_FORMAT", "xml")], SettingFlags::default())),
                 &["environment STOREFOLD_LOG_FORMAT", "log_format", "xml", "json, text"],
@@ -1301,6 +1337,7 @@ mod tests {
             (file("http.connections = 0"), &["http.connections must not be 0"][..]),
             (file("http.rate_limit = 0"), &["http.rate_limit must not be 0"]),
             (file("http.peer_connections = 0"), &["http.peer_connections must not be 0"]),
+            (file("http.connections = 20000000"), &["http.connections = 20000000 is more than 16777216"]),
             (file("http.header_limit = 100"), &["http.header_limit = 100", "8192"]),
             (file("http.trusted_proxies = ['10.0.0.0/33']"), &["10.0.0.0/33", "10.0.0.0/8"]),
             (file("http.forwarded_by = 'via'"), &["via", "x-forwarded-for, forwarded"]),

@@ -381,7 +381,11 @@ impl Importer<'_> {
                 Told::Later(why) => why,
             };
             let Some(wait) = waits.next() else {
-                return Err(anyhow::anyhow!(why).context("the log failed; run the same import again to go on"));
+                let failed = match self.target {
+                    Target::Here(_) => "the log failed; run the same import again to go on",
+                    Target::There(_) => "the shop does not take it; run the same import again to go on",
+                };
+                return Err(anyhow::anyhow!(why).context(failed));
             };
             tracing::warn!(error = why, "a command could not be executed yet; trying again");
             tokio::time::sleep(*wait).await;

@@ -11,13 +11,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chrono::Utc;
 use event_store::{EventStore, Position};
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 use projections::runtime;
 use sqlx::postgres::PgPool;
 use write_side::process;
 
+use crate::server;
 use crate::shop::Shop;
 
 /// How often what was measured is added up, when nobody asks for it.
@@ -82,6 +83,10 @@ const FIGURES: &[(&str, Kind, &str)] = &[
     ("storefold_build_info", Kind::Gauge, "1, with the version of the program."),
 ];
 
+/// The counters without labels.
+const UNLABELLED: [&str; 3] =
+    ["http_connections_turned_away_total", "log_append_failures_total", "process_manager_retries_total"];
+
 /// Has figures kept from here on. Called once.
 ///
 /// # Errors
@@ -106,6 +111,10 @@ pub(crate) fn keep() -> anyhow::Result<PrometheusHandle> {
             Kind::Counts => describe_histogram!(name, help),
         }
     }
+    // A counter that is there from the beginning has grown when it is one for the first time.
+    UNLABELLED.iter().for_each(|&name| counter!(name).increment(0));
+    gauge!("mailbox_waiting").set(0);
+    server::count_turned_away_from_zero();
     Collector::default().describe();
     gauge!("storefold_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
     let upkeep = handle.clone();

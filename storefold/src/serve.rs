@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -60,7 +60,10 @@ async fn run(
     let plays = |role| config.roles.contains(role);
     let demanded = tokens::demanded(config)?;
     let figures = access::guard(metrics::router(figures, shop), &demanded.gate);
-    let mut router = probes(shop.read_pool.clone(), stop.clone()).merge(figures);
+    let looks = probes(shop.read_pool.clone(), stop.clone()).merge(figures);
+    let mut router = looks.method_not_allowed_fallback(async |method: Method, uri: Uri| {
+        Problem::no_method(format!("{} takes no {method}: it is read by GET", uri.path()))
+    });
     if plays(Role::Write) {
         let patience = Patience { silence: config.http.batch_timeout, unread: config.http.write_timeout };
         let (executor, registry) = (shop.executor(), shop.registry());

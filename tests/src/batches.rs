@@ -139,6 +139,31 @@ async fn a_line_is_answered_as_a_request_of_its_own_would_be() {
     assert_eq!(statuses, [201, 200, 412, 412, 412, 422, 400, 400, 422, 201]);
 }
 
+#[tokio::test]
+async fn a_line_that_is_no_command_is_told_what_it_lacks() {
+    let database = Database::create().await;
+    let server = writer(&database).await;
+    let with = |member: &str, value: Value| {
+        let mut line = receive("A", "k");
+        line[member] = value;
+        line.to_string()
+    };
+    let cases = [
+        (r#" ["stock-A", "receive", {"quantity": 1}]"#.to_owned(), "no object"),
+        ("{".to_owned(), "EOF"),
+        ("7".to_owned(), "no object"),
+        (with("if_match", json!("3")), "if_match is a revision such as 7, or \"*\""),
+        (with("colour", json!("red")), "unknown field `colour`"),
+        (with("stream", json!("stock")), "stock-TEA-001"),
+    ];
+    let lines: String = cases.iter().map(|(line, _)| format!("{line}\n")).collect();
+    for ((line, named), answer) in cases.iter().zip(parsed(&batch(&server, lines).await)) {
+        let detail = answer["problem"]["detail"].as_str().unwrap();
+        assert!(answer["status"] == 400 && detail.contains(named), "{line}: {answer} does not name {named:?}");
+    }
+    assert_eq!(database.log_length().await, 0);
+}
+
 /// Also where a command has to look something up first, and where what belongs to whom follows from the line before.
 #[tokio::test]
 async fn commands_to_one_stream_keep_their_order() {

@@ -82,6 +82,16 @@ async fn a_shop_says_how_it_is() {
         let found = now.get(name).copied();
         assert!(found.is_some_and(|found| found >= least), "{name} is {found:?}, and not {least} or more");
     }
+    // What has not happened yet is counted as well, so that the first time is seen as one.
+    for name in [
+        "log_append_failures_total",
+        "http_connections_turned_away_total",
+        "process_manager_retries_total",
+        "http_requests_turned_away_total{reason=\"overloaded\"}",
+        "mailbox_waiting",
+    ] {
+        assert_eq!(now.get(name).copied(), Some(0.0), "{name}");
+    }
     // A label of its own for the version; the value is 1.
     assert!(now.iter().any(|(name, one)| name.starts_with("storefold_build_info{version=") && *one == 1.0));
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use domain::codec::CodecError;
 use domain::decider::Decider;
 use event_store::{AppendError, EventStore, InvalidStreamName, Position, StreamName};
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, histogram};
 use uuid::Uuid;
 
 use crate::batch::{self, Letter, Site};
@@ -203,7 +203,6 @@ impl Executor {
         // Those who were answered get a moment to hand in their next, so that it is among what is carried out now.
         tokio::task::yield_now().await;
         let (waiting, turn) = Mailboxes::next::<D>(&self, &stream);
-        gauge!("mailbox_waiting").decrement(waiting.len() as f64);
         histogram!("mailbox_batch_commands").record(waiting.len() as f64);
         let (mut letters, mut replies) = (Vec::with_capacity(waiting.len()), Vec::with_capacity(waiting.len()));
         for waiting in waiting {

@@ -95,6 +95,7 @@ impl Mailboxes {
             let queue = mailbox.queue.as_mut().and_then(|queue| queue.downcast_mut::<VecDeque<Waiting<D>>>());
             if let Some(queue) = queue {
                 next.extend(queue.drain(..queue.len().min(TOGETHER)));
+                gauge!("mailbox_waiting").decrement(next.len() as f64);
                 mailbox.waits = queue.len();
             }
         }

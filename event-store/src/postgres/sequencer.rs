@@ -196,6 +196,8 @@ fn for_appends(options: PgConnectOptions) -> PgConnectOptions {
         ("default_transaction_isolation", "read committed"),
         // The server gives up before this side does, so that no batch waits for the lock when nobody waits for it.
         ("statement_timeout", "25s"),
+        // Who holds the lock and says nothing more, frozen or cut off, keeps all others from it.
+        ("idle_in_transaction_session_timeout", "25s"),
     ])
 }
 

@@ -24,7 +24,7 @@ impl Problem {
     }
 
     pub(super) fn method(detail: impl Into<String>) -> Self {
-        Self::new(405, "method-not-allowed", detail).allow("GET, POST")
+        Self::new(405, "no-method", detail).allow("GET, POST")
     }
 
     pub(super) fn too_many_connections() -> Self {

@@ -54,16 +54,50 @@ impl Drop for Answer {
     }
 }
 
-/// Counts a request that was answered before anybody had worked on it, or had done with it.
-fn turned_away(reason: &'static str) {
-    counter!("http_requests_turned_away_total", "reason" => reason).increment(1);
+/// Why a request is answered before anybody has worked on it, or has done with it.
+#[derive(Debug, Clone, Copy)]
+enum Reason {
+    Overloaded,
+    BodyTooSlow,
+    BodyTooLarge,
+    TimedOut,
+    ContentEncoding,
+    RateLimited,
+}
+
+impl Reason {
+    const ALL: [Self; 6] = [
+        Self::Overloaded,
+        Self::BodyTooSlow,
+        Self::BodyTooLarge,
+        Self::TimedOut,
+        Self::ContentEncoding,
+        Self::RateLimited,
+    ];
+
+    fn count(self, requests: u64) {
+        let reason = match self {
+            Self::Overloaded => "overloaded",
+            Self::BodyTooSlow => "body-too-slow",
+            Self::BodyTooLarge => "body-too-large",
+            Self::TimedOut => "timed-out",
+            Self::ContentEncoding => "content-encoding",
+            Self::RateLimited => "rate-limited",
+        };
+        counter!("http_requests_turned_away_total", "reason" => reason).increment(requests);
+    }
+}
+
+/// Has the requests that are turned away counted from zero, for every reason.
+pub(crate) fn count_turned_away_from_zero() {
+    Reason::ALL.into_iter().for_each(|reason| reason.count(0));
 }
 
 /// 503: there is no place for the request, or no memory for its body. Written once: it is given when there is no time.
 pub(super) fn overloaded() -> Response<Body> {
     const PROBLEM: &str = r#"{"type":"/problems/overloaded","title":"The server has too much to do","status":503,"detail":"more is asked than can be done at the moment; send the same request again in a second, with the same Idempotency-Key if it is a command"}"#;
 
-    turned_away("overloaded");
+    Reason::Overloaded.count(1);
     let mut response = Response::new(Body::from(PROBLEM));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -73,7 +107,7 @@ pub(super) fn overloaded() -> Response<Body> {
 
 /// 408: the body was not here in time.
 pub(super) fn too_slow(patience: Duration) -> Response<Body> {
-    turned_away("body-too-slow");
+    Reason::BodyTooSlow.count(1);
     let mut response = Problem::too_slow(patience).into_response();
     // What is still to come of the body would be taken for the next request.
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -82,7 +116,7 @@ pub(super) fn too_slow(patience: Duration) -> Response<Body> {
 
 /// 413: the body is so large that it would not even be read over.
 pub(super) fn too_large(limit: usize) -> Response<Body> {
-    turned_away("body-too-large");
+    Reason::BodyTooLarge.count(1);
     let mut response = Problem::too_large(limit).into_response();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
@@ -90,13 +124,13 @@ pub(super) fn too_large(limit: usize) -> Response<Body> {
 
 /// 504: the answer was not here in time.
 pub(super) fn timed_out(patience: Duration) -> Response<Body> {
-    turned_away("timed-out");
+    Reason::TimedOut.count(1);
     Problem::timed_out(patience).into_response()
 }
 
 /// 415: the body is compressed.
 pub(super) fn encoded() -> Response<Body> {
-    turned_away("content-encoding");
+    Reason::ContentEncoding.count(1);
     let mut response = Problem::encoded().into_response();
     response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     response
@@ -104,7 +138,7 @@ pub(super) fn encoded() -> Response<Body> {
 
 /// 429: the caller has sent as many requests as it may.
 pub(super) fn too_many(seconds: u64) -> Response<Body> {
-    turned_away("rate-limited");
+    Reason::RateLimited.count(1);
     let mut response = Problem::too_many_requests(Duration::from_secs(seconds)).into_response();
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     response

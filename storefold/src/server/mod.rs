@@ -35,6 +35,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use write_side::sandbox::Secret;
 
 use self::answers::Answer;
+pub(crate) use self::answers::count_turned_away_from_zero;
 use self::edge::{Desk, Edge};
 use self::line::{Line, Patient, Places};
 use self::peers::Crowd;

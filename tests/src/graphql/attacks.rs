@@ -165,8 +165,8 @@ async fn what_is_known_to_be_tried_is_refused_by_its_code() {
             400,
             "bad-request",
         ),
-        ("a mutation by a link", get(&mutation), 405, "method-not-allowed"),
-        ("another method", server.client.delete(&url), 405, "method-not-allowed"),
+        ("a mutation by a link", get(&mutation), 405, "no-method"),
+        ("another method", server.client.delete(&url), 405, "no-method"),
         ("a hash that is none", post(&json!({ "extensions": persisted("../../etc") })), 422, "BAD_USER_INPUT"),
         (
             "another document's hash",

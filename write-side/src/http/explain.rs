@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use access::Caller;
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use schemars::JsonSchema;
@@ -55,10 +56,11 @@ enum Outcome {
 /// `POST /v1/{category}/{id}/{command}/explain`
 pub(super) async fn explain(
     State(api): State<Arc<Api>>,
-    Path(place): Path<(String, String, String)>,
+    place: Result<Path<(String, String, String)>, PathRejection>,
     caller: Caller,
     request: Request,
 ) -> Result<Json<Explanation>, Problem> {
+    let Path(place) = place?;
     let (sent, envelope, stream) = received(&api, &caller, place, request).await?;
     let aggregate = aggregate_of(&api, &sent.category)?;
     let explained = aggregate.explain(&api.executor, &sent.id, &sent.command, &sent.body, &envelope).await?;

@@ -138,11 +138,19 @@ fn invalid(name: &HeaderName, what: &str) -> Problem {
     Problem::bad_request("invalid-header", format!("the header {name} {what}")).with("header", name.as_str())
 }
 
-/// Whether a text has the form of version 00 of W3C's trace context.
+/// Whether a text has the form of W3C's trace context, and names a trace. Version ff is none, nor are ids of zeros alone.
 fn is_trace(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let hex = |part: &&str| part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    parts.iter().all(hex) && parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
+    let is_something = |id: &str| id.bytes().any(|byte| byte != b'0');
+    match parts[..] {
+        [version, trace, span, flags] => {
+            let lengths = [version, trace, span, flags].map(str::len);
+            let named = is_something(trace) && is_something(span);
+            parts.iter().all(hex) && lengths == [2, 32, 16, 2] && version != "ff" && named
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -203,6 +211,14 @@ mod tests {
     fn a_trace_context_of_another_form_is_dropped() {
         assert!(is_trace("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
         assert!(!is_trace("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"));
-        assert!(!is_trace("hello"));
+        for wrong in [
+            "hello",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-00",
+        ] {
+            assert!(!is_trace(wrong), "{wrong}");
+        }
     }
 }

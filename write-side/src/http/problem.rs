@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use access::Refusal;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
@@ -66,8 +67,13 @@ impl Problem {
 
     /// 408: the body was not here in time.
     pub fn too_slow(patience: Duration) -> Self {
-        let detail = format!("nothing of the body came for {} seconds", patience.as_secs());
+        let detail = format!("the body was not here within {} seconds", patience.as_secs());
         Self::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The body came too slowly", detail)
+    }
+
+    /// 405: what is there is not for this method.
+    pub fn no_method(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "no-method", "The method is not for this address", detail)
     }
 
     /// 415: the body is compressed.
@@ -176,6 +182,12 @@ impl From<Refusal> for Problem {
             Some(scope) => problem.with("scope", scope.name()),
             None => problem,
         }
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(_: PathRejection) -> Self {
+        Self::bad_request("invalid-id", "the address has characters that are no UTF-8")
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use access::Caller;
 use axum::Json;
 use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -30,11 +31,12 @@ const PAGE: (usize, usize) = (1_000, 100);
 /// `POST /v1/{category}/{id}/{command}`
 pub(super) async fn command(
     State(api): State<Arc<Api>>,
-    Path((category, id, command)): Path<(String, String, String)>,
+    place: Result<Path<(String, String, String)>, PathRejection>,
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (sent, envelope, stream) = received(&api, &caller, (category, id, command), request).await?;
+    let Path(place) = place?;
+    let (sent, envelope, stream) = received(&api, &caller, place, request).await?;
     // A client that hangs up must not stop what it has begun.
     let answer = ToItsEnd::new(async move { sent.execute(&api, &envelope).await }).await?;
     Ok(answered(&answer, &stream))
@@ -128,11 +130,12 @@ pub(super) struct At {
 /// `GET /v1/{category}/{id}`
 pub(super) async fn state(
     State(api): State<Arc<Api>>,
-    Path((category, id)): Path<(String, String)>,
-    query: Result<Query<At>, axum::extract::rejection::QueryRejection>,
+    place: Result<Path<(String, String)>, PathRejection>,
+    query: Result<Query<At>, QueryRejection>,
     caller: Caller,
     request: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Path((category, id)) = place?;
     let Query(At { at }) = query.map_err(|error| Problem::bad_request("invalid-query", error.body_text()))?;
     let until = at.as_deref().map_or(Ok(Until::Now), until)?;
     let aggregate = aggregate_of(&api, &category)?;
@@ -206,11 +209,12 @@ pub(super) struct EventView<'a> {
 /// `GET /v1/{category}/{id}/events`
 pub(super) async fn history(
     State(api): State<Arc<Api>>,
-    Path((category, id)): Path<(String, String)>,
-    query: Result<Query<Pages>, axum::extract::rejection::QueryRejection>,
+    place: Result<Path<(String, String)>, PathRejection>,
+    query: Result<Query<Pages>, QueryRejection>,
     caller: Caller,
     request: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Path((category, id)) = place?;
     let Query(Pages { from, limit, direction, follow }) =
         query.map_err(|error| Problem::bad_request("invalid-query", error.body_text()))?;
     let (is_followed, is_page) = (follow == Some(Follow::Yes), limit.is_some() || direction.is_some());
@@ -282,8 +286,8 @@ pub(super) async fn no_route(uri: Uri) -> Problem {
 
 /// Everything that is there, but not so.
 pub(super) async fn no_method(method: Method, uri: Uri) -> Problem {
-    let detail = format!("{} takes no {method}; a command is sent by POST, an aggregate is read by GET", uri.path());
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no-method", "The method is not for this address", detail)
+    let path = uri.path();
+    Problem::no_method(format!("{path} takes no {method}; a command is sent by POST, an aggregate is read by GET"))
 }
 
 /// The aggregate of a category.

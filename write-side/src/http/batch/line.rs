@@ -47,7 +47,7 @@ pub(crate) struct BatchLine<'a> {
 
 /// A revision, or any.
 #[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "if_match is a revision such as 7, or \"*\"")]
 enum IfMatch {
     Revision(u64),
     Any(Star),
@@ -63,6 +63,10 @@ enum Star {
 impl<'a> BatchLine<'a> {
     /// Reads a line.
     pub(super) fn read(line: &'a [u8]) -> Result<Self, Problem> {
+        // Its fields in a row would be read as well, without their names.
+        if !line.trim_ascii_start().starts_with(b"{") {
+            return Err(Problem::bad_request("invalid-command", "the line is no command: it is no object"));
+        }
         serde_json::from_slice(line).map_err(|error| {
             // Its line and column count within the line; the number of the line is told beside it.
             let error = error.to_string();
