@@ -48,8 +48,10 @@ impl Log {
         check_limits(&append)?;
         let Append { stream, expected, events } = append;
         let actual = self.streams.get(&stream).and_then(|places| places.len().checked_sub(1)).map(|last| last as u64);
-        if !expected.holds(actual) || !self.ends_as_expected(&stream, expected) {
-            let written = expected.first_revision().and_then(|first| self.earlier(&stream, first, &events));
+        let stands = self.has_the_expected(&stream, expected);
+        if !expected.holds(actual) || !stands {
+            let first = expected.first_revision().filter(|_| stands);
+            let written = first.and_then(|first| self.earlier(&stream, first, &events));
             return written.ok_or(AppendError::Conflict { stream, expected, actual });
         }
         let places = self.streams.entry(stream.clone()).or_default();
@@ -67,11 +69,12 @@ impl Log {
         Ok(appended)
     }
 
-    /// Whether the last event of a stream has the id that it is to have.
-    fn ends_as_expected(&self, stream: &StreamName, expected: Expected) -> bool {
-        let Expected::After { id, .. } = expected else { return true };
-        let last = self.streams.get(stream).and_then(|places| places.last());
-        last.is_some_and(|&place| self.events[place].id == id)
+    /// Whether the event that is expected, if one is, stands at its revision.
+    fn has_the_expected(&self, stream: &StreamName, expected: Expected) -> bool {
+        let Expected::After { revision, id } = expected else { return true };
+        let places = self.streams.get(stream).zip(usize::try_from(revision).ok());
+        let place = places.and_then(|(places, revision)| places.get(revision));
+        place.is_some_and(|&place| self.events[place].id == id)
     }
 
     /// Where these events ended when they were appended before, from the revision `first` on.

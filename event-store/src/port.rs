@@ -180,7 +180,7 @@ pub trait EventStore: Send + Sync + 'static {
     /// Appends events to a stream, all or none, and returns when they are durable.
     ///
     /// An append that expects `NoStream` or a revision and finds its own events there, ids and all, was sent
-    /// before: it writes nothing and answers as the first time.
+    /// before: it writes nothing and answers as the first time. One that expects an event by its id finds them behind that.
     ///
     /// # Errors
     /// [`AppendError`].

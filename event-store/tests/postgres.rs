@@ -234,7 +234,12 @@ async fn another_event_than_the_expected_one_is_a_conflict() {
     assert!(matches!(conflict, Err(AppendError::Conflict { actual: Some(0), .. })), "{conflict:?}");
     assert_eq!(written.unwrap().revision, 0);
     let right = append("restored-1", Expected::After { revision: 0, id: last }, same);
-    assert_eq!(store.append(right).await.unwrap().revision, 1);
+    assert_eq!(store.append(right.clone()).await.unwrap().revision, 1);
+    assert_eq!(store.append(right).await.unwrap().revision, 1, "it is known by its id");
+    // The same command may have been done on another past: that is no answer to it on this one.
+    let same = append("restored-1", Expected::After { revision: 0, id: Uuid::now_v7() }, same);
+    let answer = store.append(same).await;
+    assert!(matches!(answer, Err(AppendError::Conflict { actual: Some(1), .. })), "{answer:?}");
 }
 
 #[tokio::test]

@@ -114,12 +114,18 @@ async fn attempt<D: Decider>(site: Site<'_>, kept: &mut Kept<D>, letters: &mut [
     let Site { store, stream, .. } = site;
     let known = letters.iter().enumerate();
     let known = known.filter_map(|(place, letter)| Some((kept.place_of(letter.envelope.command_id)?, place)));
-    let known = known.collect();
+    let known: Vec<_> = known.collect();
+    let places: Vec<usize> = known.iter().map(|(_, place)| *place).collect();
     recall(site, letters, known).await.map_err(Failure::Load)?;
+    // What is not where it was has not happened: nothing that is kept holds then.
+    let is_void = places.into_iter().any(|place| letters[place].is_open());
+    if is_void {
+        *kept = Kept::nothing();
+    }
     // That there is nothing yet where a command begins an aggregate is presumed without reading, too.
     let first = letters.iter().find(|letter| letter.is_open());
     let is_known = kept.loaded.revision.is_some() || first.is_some_and(|first| D::opens(&first.command));
-    let mut knowledge = if is_known { Knowledge::Presumed } else { Knowledge::Outdated };
+    let mut knowledge = if is_known && !is_void { Knowledge::Presumed } else { Knowledge::Outdated };
     let (mut attempts, mut alone, mut asked) = (0, false, false);
     while letters.iter().any(Letter::is_open) {
         if knowledge == Knowledge::Outdated {

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventstore::{Client, ClientSettings, Credentials};
+use eventstore::{Client, ClientSettings, Credentials, NodePreference};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -36,6 +36,13 @@ pub(super) struct Settings {
     client: ClientSettings,
     /// The client sends these as they stand in the URL, with every `@` still written as `%40`.
     credentials: Option<Credentials>,
+}
+
+impl Settings {
+    /// Whether the leader is asked wherever nothing else is said.
+    pub(super) fn prefer_the_leader(&self) -> bool {
+        self.client.node_preference() == NodePreference::Leader
+    }
 }
 
 /// Reads a connection string: `esdb:`, `esdb+discover:`, `kurrentdb:` and so on, as the server's manual describes them.

@@ -59,6 +59,8 @@ impl Default for Timing {
 /// differ. The server's own events, whose streams or types start with `$`, are left out.
 pub struct KurrentEventStore {
     reader: Arc<Reader>,
+    /// Whether the leader is asked anyway.
+    reads_from_the_leader: bool,
     queue: mpsc::Sender<Job>,
     /// The newest event that is known of.
     tail: watch::Sender<Option<Tail>>,
@@ -85,6 +87,7 @@ impl KurrentEventStore {
     /// [`ConnectError`].
     pub async fn connect_with(connection_string: &str, timing: Timing) -> Result<Arc<Self>, ConnectError> {
         let settings = connection::settings(connection_string)?;
+        let reads_from_the_leader = settings.prefer_the_leader();
         let reader = Arc::new(Reader::new(Arc::new(Connection::new(settings.clone(), timing))));
         let give_up = tokio::time::Instant::now() + timing.patience;
         let found = loop {
@@ -101,7 +104,7 @@ impl KurrentEventStore {
         let (queue, jobs) = mpsc::channel(QUEUE);
         tokio::spawn(sequencer::run(Arc::new(Connection::new(settings, timing)), jobs, tail.clone()));
         let watch = Task(tokio::spawn(wake::watch_over(reader.clone(), tail.clone())));
-        Ok(Arc::new(Self { reader, queue, tail, poll: timing.poll, _watch: watch }))
+        Ok(Arc::new(Self { reader, reads_from_the_leader, queue, tail, poll: timing.poll, _watch: watch }))
     }
 }
 
@@ -122,7 +125,13 @@ impl EventStore for KurrentEventStore {
         direction: Direction,
         limit: usize,
     ) -> Result<StreamPage, ReadError> {
-        Ok(self.reader.stream(stream, from, direction, limit, false).await?)
+        let page = self.reader.stream(stream, from, direction, limit, false).await?;
+        // Who asks for what is further on may know that something is there, which a node that lags behind does not have yet.
+        let may_lag = direction == Direction::Forwards && from > Some(0) && page.events.is_empty();
+        if may_lag && !self.reads_from_the_leader {
+            return Ok(self.reader.stream(stream, from, direction, limit, true).await?);
+        }
+        Ok(page)
     }
 
     async fn read_all(&self, after: Option<Position>, filter: &Filter, limit: usize) -> Result<AllPage, ReadError> {

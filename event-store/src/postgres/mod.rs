@@ -61,15 +61,20 @@ impl End {
 
     /// Moves the known head back where the log has lost its end: it is not where it `was`, before it was looked for.
     fn fall(&self, was: Option<Position>, found: Option<Position>) {
-        tracing::error!(?was, ?found, "the log has lost its end: it was restored, or its standby was behind");
+        if found >= was {
+            return;
+        }
         self.recent.clear();
-        self.head.send_if_modified(|known| {
+        let fell = self.head.send_if_modified(|known| {
             let is_it = *known == was;
             if is_it {
                 *known = found;
             }
             is_it
         });
+        if fell {
+            tracing::error!(?was, ?found, "the log has lost its end: it was restored, or its standby was behind");
+        }
     }
 
     /// Takes in what this process has appended.
@@ -203,6 +208,7 @@ impl EventStore for PostgresEventStore {
     }
 
     async fn read_all(&self, after: Option<Position>, filter: &Filter, limit: usize) -> Result<AllPage, ReadError> {
+        let was = *self.end.head.borrow();
         // A window of positions, which have no gap. The head comes from the same snapshot, in every row and at least
         // in one, so that the end of the page is known even when nothing in the window passes.
         let rows = sqlx::query(
@@ -232,12 +238,16 @@ impl EventStore for PostgresEventStore {
                 return Ok(AllPage { events, read_to, at_head: false });
             }
         }
+        self.end.fall(was, position(head));
         PastTheEnd::check(position(head), after)?;
         Ok(AllPage { events, read_to: position(end.min(head)), at_head: end >= head })
     }
 
     async fn head(&self) -> Result<Option<Position>, ReadError> {
-        read_head(&self.pool).await.map_err(unreadable)
+        let was = *self.end.head.borrow();
+        let found = read_head(&self.pool).await.map_err(unreadable)?;
+        self.end.fall(was, found);
+        Ok(found)
     }
 
     fn just_appended(&self, after: Option<Position>, limit: usize) -> Vec<RecordedEvent> {
@@ -271,8 +281,10 @@ async fn poll_head(pool: PgPool, end: Arc<End>) {
         tokio::time::sleep(POLL).await;
         let was = *end.head.borrow();
         match read_head(&pool).await {
-            Ok(found) if found < was => end.fall(was, found),
-            Ok(found) => end.raise(found),
+            Ok(found) => {
+                end.fall(was, found);
+                end.raise(found);
+            }
             Err(error) => tracing::debug!(%error, "the head of the log could not be read; trying again"),
         }
     }

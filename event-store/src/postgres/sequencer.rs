@@ -444,17 +444,20 @@ impl Link {
         let Some(first) = append.expected.first_revision().and_then(|first| i64::try_from(first).ok()) else {
             return Ok(None);
         };
+        // It stands behind the event that it expects, if it expects one: the same command may be done on another past.
+        let before = last_id(append.expected);
+        let further = before.iter().len() as i64;
         let rows = sqlx::query(
             "select id, revision, position from log.events where stream = $1 and revision >= $2
               order by revision limit $3",
         )
         .bind(append.stream.as_str())
-        .bind(first)
-        .bind(append.events.len() as i64)
+        .bind(first - further)
+        .bind(append.events.len() as i64 + further)
         .fetch_all(self.connection().await?)
         .await?;
         let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<Vec<Uuid>, _>>()?;
-        let same = ids.iter().eq(append.events.iter().map(|event| &event.id));
+        let same = ids.iter().eq(before.iter().chain(append.events.iter().map(|event| &event.id)));
         let Some(last) = rows.last().filter(|_| same) else { return Ok(None) };
         let (revision, place): (i64, i64) = (last.try_get("revision")?, last.try_get("position")?);
         Ok(u64::try_from(revision)
