@@ -83,11 +83,7 @@ impl Report {
         ]);
         let mut broken = Vec::new();
         for Measured { name, what, unit, better, floor, goal, rounds, gate, .. } in &self.0 {
-            let median = |value: &dyn Fn(&Round) -> f64| {
-                let mut values: Vec<f64> = rounds.iter().map(value).collect();
-                values.sort_by(f64::total_cmp);
-                values[values.len() / 2]
-            };
+            let median = |value: &dyn Fn(&Round) -> f64| median(rounds.iter().map(value).collect());
             let ratio = |round: &Round| round.ours / round.baseline;
             let (worst, bound) = match better {
                 Better::More => (rounds.iter().map(ratio).fold(f64::INFINITY, f64::min), ""),
@@ -121,4 +117,10 @@ impl Report {
         anyhow::ensure!(broken.is_empty(), "a correctness gate failed: {}", broken.join("; "));
         Ok(())
     }
+}
+
+/// The one in the middle; of an even number, the greater of the two in the middle. `NaN` where there is none.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
