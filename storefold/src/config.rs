@@ -291,6 +291,11 @@ pub(crate) enum ConfigError {
     Fraction { file: PathBuf, key: String },
     #[error("http.header_limit = {bytes} is below {SMALLEST_HEADER_LIMIT}: browsers send more")]
     HeaderLimit { bytes: usize },
+    #[error(
+        "http.body_memory = {memory} is below body_limit = {limit}: a body that large would never find room. Raise the one, or \
+         lower the other"
+    )]
+    BodyMemory { memory: usize, limit: usize },
     #[error("tls.certificate_file and tls.key_file go together: name both, or neither to serve HTTP in the clear")]
     HalfTls,
     #[error("gateway.url = {url:?} is no http:// or https:// URL without a query, such as https://pay.example/v1")]
@@ -538,6 +543,9 @@ impl Http {
     fn of(raw: RawHttp, body_limit: usize) -> Result<Self, ConfigError> {
         if raw.header_limit < SMALLEST_HEADER_LIMIT {
             return Err(ConfigError::HeaderLimit { bytes: raw.header_limit });
+        }
+        if raw.body_memory < body_limit {
+            return Err(ConfigError::BodyMemory { memory: raw.body_memory, limit: body_limit });
         }
         let window = Duration::from_secs(raw.rate_window);
         let rate = match raw.rate_limit.map(NonZeroU32::new) {
@@ -1278,6 +1286,10 @@ mod tests {
             (file("listen = 'here'"), &["shop.toml", "listen"]),
             (file("listen = "), &["shop.toml"]),
             (file("body_limit = 0"), &["body_limit must not be 0"]),
+            (
+                file("body_limit = 70000\nhttp.body_memory = 69999"),
+                &["http.body_memory = 69999", "body_limit = 70000", "Raise the one"],
+            ),
             (file("drain_timeout = 1.5"), &["shop.toml", "fraction", "drain_timeout"]),
             (file("checkout.dispatch_timeout = 9000000000"), &["dispatch_timeout = 9000000000 is more than 315360000"]),
             (file(&format!("cache_bytes = {}", i64::MAX)), &["cache_bytes", "the most that it can be"]),

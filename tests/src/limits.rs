@@ -326,6 +326,46 @@ async fn heads_and_bodies_have_their_limits_everywhere() {
     assert_eq!(database.log_length().await, 0);
 }
 
+/// Proxies and caches tell shops by their hosts, and bodies apart by their encodings: what two of them could read in two ways is
+/// read by nobody.
+#[tokio::test]
+async fn what_http_forbids_is_refused() {
+    let database = Database::create().await;
+    let server = Server::start(&database).await;
+    let command = |headers: &str| {
+        let token = token("tests", Scopes::ALL, None);
+        format!(
+            "POST /v1/stock/A/receive HTTP/1.1\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+             Connection: close\r\n{headers}\r\n"
+        )
+    };
+    let body = "f\r\n{\"quantity\": 1}\r\n0\r\n\r\n";
+    for (request, status, kind) in [
+        ("GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n".to_owned(), 400, "/problems/no-host"),
+        (command("Transfer-Encoding: chunked\r\n") + body, 400, "/problems/no-host"),
+        (command("Host: a\r\nHost: b\r\nTransfer-Encoding: chunked\r\n") + body, 400, "/problems/no-host"),
+        (
+            command("Host: a\r\nTransfer-Encoding: gzip, chunked\r\n") + body,
+            501,
+            "/problems/unsupported-transfer-encoding",
+        ),
+        (
+            command("Host: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n") + body,
+            501,
+            "/problems/unsupported-transfer-encoding",
+        ),
+        ("GET /livez HTTP/1.0\r\n\r\n".to_owned(), 200, ""),
+        (command("Host: a\r\nTransfer-Encoding: Chunked\r\n") + body, 201, "\"position\""),
+    ] {
+        let mut stream = connect(&server).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = last_words(stream).await;
+        assert_eq!(answer.get(9..12), Some(status.to_string().as_str()), "{request}\n{answer}");
+        assert!(answer.contains(kind), "{request}\n{answer}");
+    }
+    assert_eq!(database.log_length().await, 1);
+}
+
 fn is(headers: &HeaderMap, name: &str, value: &str) -> bool {
     headers.get(name).is_some_and(|found| found == value)
 }
@@ -386,6 +426,9 @@ async fn pages_of_origins_that_are_listed_may_call() {
             assert_eq!(asked.status(), 200);
             let headers = asked.headers();
             assert!(is(headers, "access-control-allow-headers", "authorization,idempotency-key"), "{headers:?}");
+            for name in ["x-content-type-options", "x-frame-options", "referrer-policy", "content-security-policy"] {
+                assert!(headers.contains_key(name), "{name} {headers:?}");
+            }
         }
         let sent = server.command("/v1/stock/A/receive", &json!({ "quantity": 1 })).header("Origin", origin);
         let sent = sent.send().await.unwrap();
@@ -689,9 +732,16 @@ async fn a_certificate_that_cannot_be_used_is_told() {
 #[test]
 fn the_page_tells_the_problems() {
     let page = crate::docs::page("limits.md");
-    for kind in
-        ["overloaded", "timed-out", "rate-limited", "unsupported-content-encoding", "body-too-slow", "body-too-large"]
-    {
+    for kind in [
+        "overloaded",
+        "timed-out",
+        "rate-limited",
+        "unsupported-content-encoding",
+        "unsupported-transfer-encoding",
+        "no-host",
+        "body-too-slow",
+        "body-too-large",
+    ] {
         assert!(page.contains(&format!("`/problems/{kind}`")), "{kind}");
     }
 }

@@ -63,16 +63,18 @@ enum Reason {
     TimedOut,
     ContentEncoding,
     RateLimited,
+    Malformed,
 }
 
 impl Reason {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Overloaded,
         Self::BodyTooSlow,
         Self::BodyTooLarge,
         Self::TimedOut,
         Self::ContentEncoding,
         Self::RateLimited,
+        Self::Malformed,
     ];
 
     fn count(self, requests: u64) {
@@ -83,6 +85,7 @@ impl Reason {
             Self::TimedOut => "timed-out",
             Self::ContentEncoding => "content-encoding",
             Self::RateLimited => "rate-limited",
+            Self::Malformed => "malformed",
         };
         counter!("http_requests_turned_away_total", "reason" => reason).increment(requests);
     }
@@ -144,6 +147,12 @@ pub(super) fn too_many(seconds: u64) -> Response<Body> {
     response
 }
 
+/// 400 or 501: HTTP itself forbids the request.
+pub(super) fn malformed(problem: Problem) -> Response<Body> {
+    Reason::Malformed.count(1);
+    problem.into_response()
+}
+
 /// Whether an answer is sent for as long as somebody follows it.
 pub(super) fn is_followed(response: &Response<Body>) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
@@ -151,9 +160,17 @@ pub(super) fn is_followed(response: &Response<Body>) -> bool {
         || kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
+/// An answer to a browser that asks what a page may do, which nobody else has seen; others are let through as they are.
+pub(super) fn secured(mut answer: Response<Answer>, tls: bool) -> Response<Answer> {
+    if !answer.headers().contains_key(header::X_CONTENT_TYPE_OPTIONS) {
+        secure(&mut answer, &Method::OPTIONS, tls);
+    }
+    answer
+}
+
 /// Headers that say what may be done with an answer: it is what its type says, it is shown in no frame, its address is told
 /// to nobody, and it is kept by nobody unless it says so itself.
-pub(super) fn secure(response: &mut Response<Body>, method: &Method, tls: bool) {
+pub(super) fn secure<B>(response: &mut Response<B>, method: &Method, tls: bool) {
     const STATIC: [(HeaderName, HeaderValue); 3] = [
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use access::Gate;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::{HeaderMap, HeaderName, Method, Request, Response, header};
+use axum::http::{HeaderMap, HeaderName, Method, Request, Response, Version, header};
 use axum::{BoxError, Router};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt as _};
-use write_side::http::Meter;
+use write_side::http::{Meter, Problem};
 use write_side::sandbox::Secret;
 use write_side::to_its_end::ToItsEnd;
 
@@ -88,6 +88,9 @@ impl Edge {
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
     {
+        if let Some(problem) = malformed(&request) {
+            return (answers::malformed(problem), None);
+        }
         if is_exempt(&request, self.desk.own) {
             return (self.work(request.map(Body::new)).await, None);
         }
@@ -192,6 +195,17 @@ impl Edge {
             Err(never) => match never {},
         }
     }
+}
+
+/// What HTTP/1.1 has a server refuse (RFC 9112, 3.2 and 6.1), and hyper lets pass: a request that does not say which host it is
+/// for, or says it twice, and a body in an encoding that only says how it is sent.
+fn malformed<B>(request: &Request<B>) -> Option<Problem> {
+    let headers = request.headers();
+    if request.version() == Version::HTTP_11 && headers.get_all(header::HOST).iter().count() != 1 {
+        return Some(Problem::bad_request("no-host", "a request has one Host header"));
+    }
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")).then(Problem::transfer_encoded)
 }
 
 /// Whether no limit holds for a request: whoever asks whether the server lives has to be told, and the shop asks its own

@@ -30,6 +30,7 @@ use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tower::util::MapResponse;
 use tower::{Layer, Service};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use write_side::sandbox::Secret;
@@ -82,11 +83,15 @@ pub(crate) async fn serve(
 ) {
     let Front { http, tls, gate, own } = front;
     let reloading = tls.clone().map(|tls| tokio::spawn(tls.reload(stop.clone())));
-    let desk = Arc::new(Desk::new(&http, gate, own, tls.is_some()));
+    let (desk, encrypted) = (Arc::new(Desk::new(&http, gate, own, tls.is_some())), tls.is_some());
     let edge = move |peer, line| Edge::new(router.clone(), desk.clone(), peer, line);
     let accepting = Accepting { listener, http: Arc::new(http), tls, stop, drain };
     match cors(&accepting.http.cors_origins.0) {
-        Some(cors) => accepting.run(move |peer, line| cors.layer(edge(peer, line))).await,
+        Some(cors) => {
+            // What is allowed is said without the edge, and has the headers of every answer too.
+            let secured = move |answer| answers::secured(answer, encrypted);
+            accepting.run(move |peer, line| MapResponse::new(cors.layer(edge(peer, line)), secured)).await;
+        }
         None => accepting.run(edge).await,
     }
     if let Some(reloading) = reloading {

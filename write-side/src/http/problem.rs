@@ -82,6 +82,17 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-content-encoding", "The body is encoded", detail)
     }
 
+    /// 501: the body is sent in a way that is not known here.
+    pub fn transfer_encoded() -> Self {
+        let detail = "a body is sent as it is or in chunks; leave other values of Transfer-Encoding out";
+        Self::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "unsupported-transfer-encoding",
+            "The body is sent in a way that is not known here",
+            detail,
+        )
+    }
+
     /// 429: the caller has sent as many requests as it may.
     pub fn too_many_requests(wait: Duration) -> Self {
         // Who comes in a part of a second less comes too soon.
