@@ -66,8 +66,21 @@ async fn begin() -> ExitCode {
     // There are two such libraries in here, so that TLS does not know by itself which one to take. One that was installed
     // before would do as well.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    // With everything behind it, on one line, and without a backtrace: it is for whoever typed the command.
-    run(Cli::parse()).await.unwrap_or_else(|error| fail(&format!("{error:#}")))
+    match run(Cli::parse()).await {
+        Ok(code) => code,
+        Err(error) if nobody_reads(&error) => ExitCode::from(NOBODY_READS),
+        // With everything behind it, on one line, and without a backtrace: it is for whoever typed the command.
+        Err(error) => fail(&format!("{error:#}")),
+    }
+}
+
+/// What shells say of a program that SIGPIPE has ended: 128 and the signal's number. Rust's programs ignore the signal.
+const NOBODY_READS: u8 = 141;
+
+/// Whether an error is that nobody reads on what is printed, as `head` does not when it has enough. Those of connections come with
+/// more around them.
+fn nobody_reads(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn fail(why: &str) -> ExitCode {

@@ -614,3 +614,24 @@ async fn the_page_of_exports_shows_what_is_so() {
     }
     assert_eq!(asked, 3);
 }
+
+/// As `head` does when it has enough. Nothing is wrong then, and nothing is said.
+#[tokio::test]
+async fn who_reads_no_more_is_told_nothing() {
+    let database = Database::create().await;
+    Server::start(&database).await.done("/v1/stock/TEA-1/receive", json!({ "quantity": 1 })).await;
+    for arguments in [
+        &["schema", "openapi"][..],
+        &["status"],
+        &["stream", "stock-TEA-1"],
+        &["export", "--format", "ndjson", "--events"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = database.command(arguments);
+        let child = command.env("STOREFOLD_LOG_FILTER", "error").stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let output = child.wait_with_output().await.unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), told.as_str()), (Some(141), ""), "{arguments:?}");
+    }
+}
