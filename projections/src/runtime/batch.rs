@@ -3,17 +3,18 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use event_store::{Position, ReadError, RecordedEvent};
+use event_store::{Position, ReadError};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::generations::{self, Generation};
 use super::leases::Lead;
+use super::log_event::LogEvent;
 use super::parking::{self, Held, Parking};
 use crate::read_model::{FoldError, Poison, ReadModel};
 use crate::rows::Tables;
-use crate::shop_event::{self, Happened, Undecodable};
+use crate::shop_event::Undecodable;
 
 /// How many keys may be parked. More is not one bad event, but a release that does not know them, or a fault of the fold.
 const MOST_PARKED: usize = 1_000;
@@ -206,11 +207,6 @@ pub enum ProjectionError {
     },
 }
 
-/// Decodes an event. What cannot be decoded is only an error when it is to be folded.
-pub(super) fn decode(event: &RecordedEvent) -> Result<Happened, Arc<Undecodable>> {
-    shop_event::decode(event).map_err(Arc::new)
-}
-
 /// Whether no more is parked than may be.
 pub(super) fn check_parked<M: ReadModel>(parking: &Parking) -> Result<(), ProjectionError> {
     if parking.keys.len() > MOST_PARKED {
@@ -234,13 +230,12 @@ pub(super) struct Round {
 /// When the read model stops at what cannot be folded, or there is too much of it.
 pub(super) fn fold<M: ReadModel>(
     tables: &mut M::Tables,
-    events: &[RecordedEvent],
-    happened: &[Result<Happened, Arc<Undecodable>>],
+    events: &[LogEvent],
     parking: &Parking,
 ) -> Result<Round, ProjectionError> {
     let mut round = Round { is_missing: false, held: Vec::new() };
     let mut fresh = HashSet::new();
-    for (place, (event, happened)) in events.iter().zip(happened).enumerate() {
+    for (place, event) in events.iter().enumerate() {
         if parking.skipped.contains(&event.id) {
             continue;
         }
@@ -249,7 +244,7 @@ pub(super) fn fold<M: ReadModel>(
             round.held.push(Held { place, key: key.to_owned(), error: None });
             continue;
         }
-        let Err(error) = fold_one::<M>(tables, event, happened, &mut round.is_missing) else { continue };
+        let Err(error) = fold_one::<M>(tables, event, &mut round.is_missing) else { continue };
         if M::POISON == Poison::Stop {
             return Err(error);
         }
@@ -266,28 +261,28 @@ pub(super) fn fold<M: ReadModel>(
 /// Folds one event, or says why it cannot be. After something was missing nothing is certain; the next round tells.
 fn fold_one<M: ReadModel>(
     tables: &mut M::Tables,
-    event: &RecordedEvent,
-    happened: &Result<Happened, Arc<Undecodable>>,
+    event: &LogEvent,
     is_missing: &mut bool,
 ) -> Result<(), ProjectionError> {
-    let (stream, revision, position) = (event.stream.to_string(), event.revision, event.position);
-    let happened = match happened {
-        Ok(happened) => happened,
-        Err(source) => {
-            return Err(ProjectionError::Undecodable { stream, revision, position, source: source.clone() });
-        }
-    };
+    let place = || (event.stream.to_string(), event.revision, event.position);
+    let happened = event.happened().map_err(|source| {
+        let (stream, revision, position) = place();
+        ProjectionError::Undecodable { stream, revision, position, source: source.clone() }
+    })?;
     tables.begin();
     let Err(source) = M::fold(tables, happened) else { return Ok(()) };
     tables.take_back();
     // The round goes on, to learn what else is missing.
     *is_missing |= source == FoldError::NotLoaded;
-    if *is_missing { Ok(()) } else { Err(ProjectionError::Unfoldable { stream, revision, position, source }) }
+    if *is_missing {
+        return Ok(());
+    }
+    let (stream, revision, position) = place();
+    Err(ProjectionError::Unfoldable { stream, revision, position, source })
 }
 
 /// Events that were folded once, on the rows in memory: what came of it, if they ask for no other row.
 pub(super) struct Begun<M: ReadModel> {
-    happened: Vec<Result<Happened, Arc<Undecodable>>>,
     tables: M::Tables,
     round: Round,
 }
@@ -297,14 +292,9 @@ impl<M: ReadModel> Begun<M> {
     ///
     /// # Errors
     /// As [`fold`].
-    pub(super) fn new(
-        mut tables: M::Tables,
-        events: &[RecordedEvent],
-        parking: &Parking,
-    ) -> Result<Self, ProjectionError> {
-        let happened: Vec<_> = events.iter().map(decode).collect();
-        let round = fold::<M>(&mut tables, events, &happened, parking)?;
-        Ok(Self { happened, tables, round })
+    pub(super) fn new(mut tables: M::Tables, events: &[LogEvent], parking: &Parking) -> Result<Self, ProjectionError> {
+        let round = fold::<M>(&mut tables, events, parking)?;
+        Ok(Self { tables, round })
     }
 
     /// Whether these events change nothing.
@@ -323,12 +313,12 @@ impl<M: ReadModel> Begun<M> {
         connection: &mut PgConnection,
         generation: &Generation,
         parking: &Parking,
-        events: &[RecordedEvent],
+        events: &[LogEvent],
     ) -> Result<(M::Tables, Vec<Held>), ProjectionError> {
         while self.round.is_missing {
             self.tables.reset();
             self.tables.load(&generation.schema_name, connection).await?;
-            self.round = fold::<M>(&mut self.tables, events, &self.happened, parking)?;
+            self.round = fold::<M>(&mut self.tables, events, parking)?;
         }
         Ok((self.tables, self.round.held))
     }
@@ -345,7 +335,7 @@ pub(super) async fn apply<M: ReadModel>(
     generation: &Generation,
     lead: Option<Lead>,
     parking: &Parking,
-    (events, begun, count): (&[RecordedEvent], Begun<M>, usize),
+    (events, begun, count): (&[LogEvent], Begun<M>, usize),
     to: Position,
 ) -> Result<(M::Tables, Vec<Held>), ProjectionError> {
     let not_leading = || ProjectionError::NotLeading { name: generation.name.clone() };
@@ -370,7 +360,7 @@ pub(super) async fn apply_to_shadow<M: ReadModel>(
     connection: &mut PgConnection,
     generation: &Generation,
     parking: &Parking,
-    events: &[RecordedEvent],
+    events: &[LogEvent],
     to: Position,
 ) -> Result<Vec<Held>, ProjectionError> {
     let page = (events, Begun::<M>::new(M::Tables::new(false), events, parking)?, events.len());
@@ -382,7 +372,7 @@ pub(super) async fn fold_from<M: ReadModel>(
     connection: &mut PgConnection,
     generation: &Generation,
     parking: &Parking,
-    events: &[RecordedEvent],
+    events: &[LogEvent],
 ) -> Result<(M::Tables, Vec<Held>), ProjectionError> {
     Begun::<M>::new(M::Tables::new(false), events, parking)?.finish(connection, generation, parking, events).await
 }

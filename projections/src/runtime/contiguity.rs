@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::LazyLock;
 
-use event_store::{Position, RecordedEvent};
+use event_store::Position;
 
 use super::ProjectionError;
+use super::log_event::LogEvent;
 
 /// How many streams a projector remembers, at least: twice as many at most.
 const REMEMBERED: usize = 1 << 16;
@@ -67,7 +68,7 @@ impl Contiguity {
     ///
     /// # Errors
     /// [`ProjectionError::Gap`].
-    pub(super) fn check(&self, name: &str, events: &[RecordedEvent]) -> Result<(), ProjectionError> {
+    pub(super) fn check(&self, name: &str, events: &[LogEvent]) -> Result<(), ProjectionError> {
         let mut within = HashMap::<u64, u64>::new();
         for event in events {
             let stream = self.hasher.hash_one(event.stream.as_str());
@@ -88,7 +89,7 @@ impl Contiguity {
     }
 
     /// Takes note of events that were folded.
-    pub(super) fn learn(&mut self, events: &[RecordedEvent], generation: i32, checkpoint: Option<Position>) {
+    pub(super) fn learn(&mut self, events: &[LogEvent], generation: i32, checkpoint: Option<Position>) {
         for event in events {
             self.next.insert(self.hasher.hash_one(event.stream.as_str()), event.revision + 1);
         }
@@ -106,13 +107,13 @@ impl Contiguity {
 
 #[cfg(test)]
 mod tests {
-    use event_store::{EventType, StreamName};
+    use event_store::{EventType, RecordedEvent, StreamName};
     use uuid::Uuid;
 
     use super::*;
 
-    fn event(stream: &str, revision: u64) -> RecordedEvent {
-        RecordedEvent {
+    fn event(stream: &str, revision: u64) -> LogEvent {
+        let recorded = RecordedEvent {
             stream: StreamName::new(stream).unwrap(),
             revision,
             position: Position::at(7),
@@ -121,10 +122,11 @@ mod tests {
             data: "{}".into(),
             metadata: "{}".into(),
             recorded_at: chrono::DateTime::UNIX_EPOCH,
-        }
+        };
+        recorded.into()
     }
 
-    fn gap(contiguity: &Contiguity, events: &[RecordedEvent]) -> Option<(String, u64, u64)> {
+    fn gap(contiguity: &Contiguity, events: &[LogEvent]) -> Option<(String, u64, u64)> {
         match contiguity.check("orders", events) {
             Ok(()) => None,
             Err(ProjectionError::Gap { stream, expected, found, .. }) => Some((stream, expected, found)),

@@ -4,9 +4,8 @@
 //! that key alone, the keys are dealt out to as many folds as there are cores; other read models have one fold.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
 
-use event_store::{Filter, Position, ReadError, RecordedEvent};
+use event_store::{Filter, Position, ReadError};
 use futures::future::try_join_all;
 use sqlx::postgres::PgConnection;
 use tokio::sync::mpsc;
@@ -14,12 +13,12 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 use super::contiguity::Contiguity;
 use super::load::{Load, Sink};
+use super::log_event::{LogEvent, LogPage};
 use super::parking::{Held, Parking};
 use super::rebuild::{Phase, Progress, Until};
 use super::{Context, ProjectionError, batch};
 use crate::read_model::ReadModel;
 use crate::rows::Tables as _;
-use crate::shop_event::{Happened, Undecodable};
 
 /// How many events of the log are read at a time.
 const PAGE: usize = if cfg!(test) { 7 } else { 5_000 };
@@ -35,7 +34,7 @@ pub(super) struct Folded {
     pub(super) parking: Parking,
     pub(super) contiguity: Contiguity,
     /// The events that could not be folded, and what is held of them.
-    pub(super) parked: (Vec<RecordedEvent>, Vec<Held>),
+    pub(super) parked: (Vec<LogEvent>, Vec<Held>),
 }
 
 /// Folds the log, all of it or up to a point, and hands the rows to `load`.
@@ -86,15 +85,9 @@ fn cut_off(error: JoinError) -> ProjectionError {
 
 /// A page of the log, decoded and dealt out.
 struct Page {
-    parts: Vec<Part>,
+    /// What each fold gets of it.
+    parts: Vec<Vec<LogEvent>>,
     read_to: Option<Position>,
-}
-
-/// What one fold gets of a page.
-#[derive(Default)]
-struct Part {
-    events: Vec<RecordedEvent>,
-    happened: Vec<Result<Happened, Arc<Undecodable>>>,
 }
 
 /// Pages that are being decoded, in order.
@@ -108,14 +101,14 @@ fn read_ahead<M: ReadModel>(context: &Context, until: Option<Until>, parts: usiz
         let filter = Filter::categories(M::CATEGORIES.iter().copied());
         let mut after = None;
         loop {
-            let (mut events, read_to, at_head) = match store.read_all(after, &filter, PAGE).await {
-                Ok(page) => (page.events, page.read_to, page.at_head),
-                Err(error) => {
-                    let _ = sender.send(Err(error)).await;
-                    return;
-                }
-            };
-            let (mut read_to, mut at_end) = (read_to, at_head);
+            let LogPage { mut events, mut read_to, at_head: mut at_end } =
+                match store.read_all(after, &filter, PAGE).await {
+                    Ok(page) => page.into(),
+                    Err(error) => {
+                        let _ = sender.send(Err(error)).await;
+                        return;
+                    }
+                };
             if let Some(until) = until {
                 at_end |= until.is_reached(read_to);
                 if let Some(end) = until.cut(&events) {
@@ -134,14 +127,15 @@ fn read_ahead<M: ReadModel>(context: &Context, until: Option<Until>, parts: usiz
 }
 
 /// Decodes events and deals them out by their keys.
-fn deal<M: ReadModel>(events: Vec<RecordedEvent>, parts: usize) -> Vec<Part> {
-    let mut dealt: Vec<Part> = (0..parts).map(|_| Part::default()).collect();
+fn deal<M: ReadModel>(events: Vec<LogEvent>, parts: usize) -> Vec<Vec<LogEvent>> {
+    let mut dealt = vec![Vec::new(); parts];
     for event in events {
         let mut hasher = DefaultHasher::new();
         M::key(&event.stream).hash(&mut hasher);
         let part = &mut dealt[usize::try_from(hasher.finish() % parts as u64).unwrap_or_default()];
-        part.happened.push(batch::decode(&event));
-        part.events.push(event);
+        // What comes of it is asked for when it is folded.
+        let _ = event.happened();
+        part.push(event);
     }
     dealt
 }
@@ -152,7 +146,7 @@ struct Shard<M: ReadModel> {
     events: u64,
     parking: Parking,
     contiguity: Contiguity,
-    parked: (Vec<RecordedEvent>, Vec<Held>),
+    parked: (Vec<LogEvent>, Vec<Held>),
     /// Gone when everything has been handed over.
     sink: Option<Sink>,
 }
@@ -165,10 +159,9 @@ impl<M: ReadModel> Shard<M> {
         Self { tables, events: 0, parking, contiguity, parked: Default::default(), sink: Some(sink) }
     }
 
-    fn fold(mut self, part: &Part) -> Result<Self, ProjectionError> {
-        let Part { events, happened } = part;
+    fn fold(mut self, events: &[LogEvent]) -> Result<Self, ProjectionError> {
         self.contiguity.check(M::NAME, events)?;
-        let round = batch::fold::<M>(&mut self.tables, events, happened, &self.parking)?;
+        let round = batch::fold::<M>(&mut self.tables, events, &self.parking)?;
         if let Some(error) = self.tables.failed() {
             return Err(ProjectionError::Scratch(error));
         }

@@ -8,6 +8,7 @@ pub mod followed;
 mod generations;
 mod leases;
 mod load;
+mod log_event;
 mod parking;
 mod projector;
 mod rebuild;

@@ -7,12 +7,13 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use event_store::{Direction, Position, RecordedEvent, StreamName};
+use event_store::{Direction, Position, StreamName};
 use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::{FromRow, PgExecutor, Row as _};
 use uuid::Uuid;
 
 use super::generations::{self, Generation, commit, position, prepared};
+use super::log_event::LogEvent;
 use super::sql::Statement;
 use super::{Context, ProjectionError, batch};
 use crate::read_model::ReadModel;
@@ -66,9 +67,9 @@ async fn skipped(database: impl PgExecutor<'_>, name: &str) -> Result<HashSet<Uu
 pub(super) async fn park(
     connection: &mut PgConnection,
     generation: &Generation,
-    events: &[RecordedEvent],
+    events: &[LogEvent],
     held: &[Held],
-    attempts: impl Fn(&RecordedEvent) -> i32,
+    attempts: impl Fn(&LogEvent) -> i32,
 ) -> Result<(), sqlx::Error> {
     if held.is_empty() {
         return Ok(());
@@ -187,7 +188,7 @@ async fn refold<M: ReadModel>(
     connection: &mut PgConnection,
     generation: &Generation,
     key: &str,
-    mut known: HashMap<Uuid, RecordedEvent>,
+    mut known: HashMap<Uuid, LogEvent>,
 ) -> Result<Redriven, ProjectionError> {
     let sql = "select * from control.parked where name = $1 and generation = $2 and key = $3
         order by commit_position, prepare_position";
@@ -208,7 +209,7 @@ async fn refold<M: ReadModel>(
     let delete = "delete from control.parked where name = $1 and generation = $2 and key = $3";
     sqlx::query(delete).bind(M::NAME).bind(generation.generation).bind(key).execute(&mut *connection).await?;
     let attempts: HashMap<Uuid, i32> = waiting.iter().map(|parked| (parked.event, parked.attempts)).collect();
-    let tried = |event: &RecordedEvent| attempts.get(&event.id).map_or(1, |attempts| attempts.saturating_add(1));
+    let tried = |event: &LogEvent| attempts.get(&event.id).map_or(1, |attempts| attempts.saturating_add(1));
     park(connection, generation, &events, &held, tried).await?;
     Ok(Redriven { folded: events.len() - held.len(), parked: held.len() })
 }
@@ -283,11 +284,11 @@ pub(super) async fn lock<M: ReadModel>(connection: &mut PgConnection) -> Result<
 }
 
 /// A parked event as the log has it.
-async fn recorded(context: &Context, parked: &Parked) -> Result<RecordedEvent, ProjectionError> {
+async fn recorded(context: &Context, parked: &Parked) -> Result<LogEvent, ProjectionError> {
     let gone =
         || ProjectionError::ParkedAndGone { stream: parked.stream.clone(), revision: parked.revision.cast_unsigned() };
     let stream = StreamName::new(parked.stream.as_str()).map_err(|_| gone())?;
     let from = Some(parked.revision.cast_unsigned());
     let page = context.store.read_stream(&stream, from, Direction::Forwards, 1).await?;
-    page.events.into_iter().find(|event| event.id == parked.event).ok_or_else(gone)
+    page.events.into_iter().find(|event| event.id == parked.event).map(LogEvent::from).ok_or_else(gone)
 }

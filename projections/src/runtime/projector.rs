@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use event_store::{Filter, Metadata, Position, RecordedEvent};
+use event_store::{Filter, Metadata, Position};
 use metrics::{Counter, Histogram, counter, histogram};
 use sqlx::postgres::PgPool;
 use tokio::sync::watch;
@@ -13,6 +13,7 @@ use super::batch::Begun;
 use super::batch::chain;
 use super::contiguity::Contiguity;
 use super::generations::{self, Generation};
+use super::log_event::LogEvent;
 use super::parking::Parking;
 use super::{Context, ProjectionError, batch, followed, rebuild};
 use crate::read_model::ReadModel;
@@ -138,7 +139,7 @@ async fn follow<M: ReadModel>(
         let began = Instant::now();
         let page = match tail.read::<M>(seen, batch) {
             Some(page) => page,
-            None => context.store.read_all(seen, &filter, batch).await?,
+            None => context.store.read_all(seen, &filter, batch).await?.into(),
         };
         contiguity.check(name, &page.events)?;
         if generation.error.take().is_some() {
@@ -182,7 +183,7 @@ async fn follow<M: ReadModel>(
 const LINKS: usize = 32;
 
 /// The span of a batch. It follows from whatever brought its events about.
-fn span_of(name: &'static str, events: &[RecordedEvent]) -> Span {
+fn span_of(name: &'static str, events: &[LogEvent]) -> Span {
     let span = tracing::debug_span!("project", otel.kind = "consumer", read_model = name, events = events.len());
     if telemetry::is_collected() {
         let traced = events.iter().filter_map(|event| Metadata::from_bytes(&event.metadata).ok()?.traceparent);
@@ -208,7 +209,7 @@ impl Figures {
     }
 
     /// Counts a batch that was written.
-    fn count(&self, events: &[RecordedEvent], took: Duration) {
+    fn count(&self, events: &[LogEvent], took: Duration) {
         self.events.increment(events.len() as u64);
         self.batches.record(events.len() as f64);
         self.seconds.record(took);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use event_store::{Filter, PastTheEnd, Position, RecordedEvent};
+use event_store::{Filter, PastTheEnd, Position};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection as _, Postgres, Transaction};
 use uuid::Uuid;
@@ -12,10 +12,10 @@ use super::contiguity::Contiguity;
 use super::fold_log::{Folded, fold_log};
 use super::generations::{self, Generation, State};
 use super::load::Load;
+use super::log_event::{LogEvent, LogPage};
 use super::parking::{self, Parking};
 use super::{Context, ProjectionError, batch, sql, verify};
 use crate::read_model::ReadModel;
-use crate::shop_event;
 
 /// How many events of the log are read at a time while catching up.
 const PAGE: usize = 5_000;
@@ -68,10 +68,10 @@ pub enum Until {
 
 impl Until {
     /// How many of these events, which stand in order, come before the end; `None` when all of them do.
-    pub(super) fn cut(self, events: &[RecordedEvent]) -> Option<usize> {
+    pub(super) fn cut(self, events: &[LogEvent]) -> Option<usize> {
         events.iter().position(|event| match self {
             Self::Position(last) => event.position > last,
-            Self::Time(last) => shop_event::decode(event).is_ok_and(|happened| happened.at > last),
+            Self::Time(last) => event.happened().is_ok_and(|happened| happened.at > last),
         })
     }
 
@@ -262,7 +262,7 @@ impl Shadow {
     async fn apply<M: ReadModel>(
         &mut self,
         mut transaction: Transaction<'_, Postgres>,
-        page: &[RecordedEvent],
+        page: &[LogEvent],
         to: Position,
     ) -> Result<(), ProjectionError> {
         self.contiguity.check(M::NAME, page)?;
@@ -315,7 +315,7 @@ async fn catch_up<M: ReadModel>(
 ) -> Result<(), ProjectionError> {
     let filter = Filter::categories(M::CATEGORIES.iter().copied());
     for _ in 0..CLOSE.1 {
-        let page = context.store.read_all(shadow.generation.checkpoint, &filter, PAGE).await?;
+        let page = LogPage::from(context.store.read_all(shadow.generation.checkpoint, &filter, PAGE).await?);
         if let Some(to) = page.read_to.filter(|to| Some(*to) > shadow.generation.checkpoint) {
             shadow.apply::<M>(connection.begin().await?, &page.events, to).await?;
         }
@@ -345,7 +345,7 @@ async fn switch<M: ReadModel>(
     let (mut keys, skipped) = (shadow.parking.keys.clone(), &shadow.parking.skipped);
     let mut came = Vec::new();
     while generation.checkpoint < live.checkpoint {
-        let page = context.store.read_all(generation.checkpoint, &filter, PAGE).await?;
+        let page = LogPage::from(context.store.read_all(generation.checkpoint, &filter, PAGE).await?);
         let Some(to) = page.read_to.filter(|to| Some(*to) > generation.checkpoint) else {
             if ends_before(context, live.checkpoint).await? {
                 // The log was restored from a backup. What was folded beyond its end is what the rebuild is to mend, and

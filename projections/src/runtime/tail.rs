@@ -11,12 +11,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::log_event::{LogEvent, LogPage};
 use super::read_models;
 use crate::read_model::ReadModel;
 
 /// How many events are read at a time.
 const PAGE: usize = 2_000;
-/// How many events are kept, and how many bytes of them.
+/// How many events are kept, and how many bytes of them as the log has them; what they say is kept with
+/// them.
 const KEPT: (usize, usize) = (8_000, 16 << 20);
 /// The least time from one read to the next: what comes together under load is read together.
 const GATHER: Duration = Duration::from_millis(1);
@@ -66,7 +68,7 @@ struct Kept {
     range: Option<(Option<Position>, Option<Position>)>,
     /// When the log was looked at last.
     looked: Option<Instant>,
-    events: VecDeque<RecordedEvent>,
+    events: VecDeque<LogEvent>,
     bytes: usize,
 }
 
@@ -82,7 +84,7 @@ impl Kept {
         let Some((after, to)) = &mut self.range else { return };
         *to = page.read_to.max(*to);
         self.bytes += page.events.iter().map(size).sum::<usize>();
-        self.events.extend(page.events);
+        self.events.extend(page.events.into_iter().map(LogEvent::from));
         while self.events.len() > KEPT.0 || self.bytes > KEPT.1 {
             let Some(oldest) = self.events.pop_front() else { break };
             self.bytes -= size(&oldest);
@@ -113,7 +115,7 @@ impl Tail {
 
     /// What comes after a position for a read model, of at most `limit` events that are looked at; `None` when that has to be
     /// asked of the log.
-    pub(super) fn read<M: ReadModel>(&self, after: Option<Position>, limit: usize) -> Option<AllPage> {
+    pub(super) fn read<M: ReadModel>(&self, after: Option<Position>, limit: usize) -> Option<LogPage> {
         let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         let (from, to) = kept.fresh()?;
         let is_kept = M::CATEGORIES.iter().all(|category| self.categories.contains(category));
@@ -126,7 +128,7 @@ impl Tail {
         let events = looked_at.filter(|event| M::CATEGORIES.contains(&event.stream.category())).cloned().collect();
         let at_head = end == kept.events.len();
         let read_to = if at_head { to } else { kept.events.get(end - 1).map(|last| last.position) };
-        Some(AllPage { events, read_to, at_head })
+        Some(LogPage { events, read_to, at_head })
     }
 
     /// Waits until there is something after a position, or it has to be asked of the log.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use event_store::{AllPage, AppendError, Appended, Direction, EventStore, ReadError, StreamPage};
 
 use super::*;
+use crate::sales_daily::SalesDaily;
 
 /// A log whose readers of everything get no answer any more, once it is told so: as on a connection that nobody ends.
 struct Mute {
@@ -91,5 +92,36 @@ async fn who_is_behind_what_is_kept_reads_the_log_itself() {
         model.rebuild(&shop.context, &|_| {}).await.unwrap();
         assert_eq!(shop.rows(model).await, rows, "{}", model.name());
     }
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn an_event_is_decoded_once_for_all_read_models() {
+    let shop = Shop::open().await;
+    let tail = shop.context.tails.of(&shop.context.store);
+    // It keeps what comes from its beginning on.
+    while tail.read::<Orders>(None, usize::MAX).is_none() {
+        tokio::task::yield_now().await;
+    }
+    let events = history(&mut TestRunner::deterministic());
+    shop.append(&events).await;
+    let head = shop.context.store.head().await.unwrap();
+    let all = async {
+        loop {
+            let pages = tail.read::<Orders>(None, events.len()).zip(tail.read::<SalesDaily>(None, events.len()));
+            match pages {
+                Some((orders, sales)) if orders.read_to == head => return (orders.events, sales.events),
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let (orders, sales) = tokio::time::timeout(std::time::Duration::from_secs(20), all).await.expect("nothing comes");
+    let mut shared = 0;
+    for sale in &sales {
+        let Some(order) = orders.iter().find(|order| order.id == sale.id) else { continue };
+        assert!(std::ptr::eq(order.happened().unwrap(), sale.happened().unwrap()), "{}", sale.stream);
+        shared += 1;
+    }
+    assert!(shared > 0, "no event is in both");
     shop.close().await;
 }
