@@ -19,13 +19,16 @@ mod postgraphile;
 mod rebuild;
 mod report;
 mod server;
+mod sessions;
 mod subscriptions;
 
 use anyhow::Context as _;
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use report::Report;
 use server::Postgres;
+use sessions::Ungrouped;
 
 /// As in the binary.
 #[global_allocator]
@@ -60,52 +63,67 @@ struct Options {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let _ungrouped = Ungrouped::new();
+    let postgres = Postgres::start(&options.storefold).await.context("the private Postgres did not start")?;
+    let measured = tokio::select! {
+        measured = measure(&postgres, &options) => measured,
+        _ = terminate.recv() => Err(anyhow::anyhow!("stopped before its end")),
+        _ = interrupt.recv() => Err(anyhow::anyhow!("stopped before its end")),
+    };
+    // Also when something failed: it would run on with nobody to stop it.
+    let stopped = postgres.stop().await;
+    let report = measured?;
+    stopped?;
+    report.print()
+}
+
+/// Measures what is wanted, one after the other.
+async fn measure(postgres: &Postgres, options: &Options) -> anyhow::Result<Report> {
     let wanted = |name: &str| options.names.is_empty() || options.names.iter().any(|wanted| wanted == name);
     let mut report = Report::default();
-    let postgres = Postgres::start(&options.storefold).await.context("the private Postgres did not start")?;
     if wanted("S1") {
-        report.add(append::measure(&postgres, &options).await?)?;
+        report.add(append::measure(postgres, options).await?)?;
     }
     if wanted("S2") {
-        report.add(http::measure(&postgres, &options).await?)?;
+        report.add(http::measure(postgres, options).await?)?;
     }
     if wanted("S3") {
-        report.add(hot::measure(&postgres, &options).await?)?;
+        report.add(hot::measure(postgres, options).await?)?;
     }
     if wanted("S4") {
-        report.add(contention::measure(&postgres, &options).await?)?;
+        report.add(contention::measure(postgres, options).await?)?;
     }
     if wanted("S5") {
-        report.add(lag::measure(&postgres, &options).await?)?;
+        report.add(lag::measure(postgres, options).await?)?;
     }
     if wanted("S6") {
-        report.add(rebuild::measure(&postgres, &options).await?)?;
+        report.add(rebuild::measure(postgres, options).await?)?;
     }
     if wanted("S7") {
-        for measured in pages::measure(&postgres, &options).await? {
+        for measured in pages::measure(postgres, options).await? {
             report.add(measured)?;
         }
     }
     if wanted("S8") {
-        for measured in postgraphile::measure(&postgres, &options).await? {
+        for measured in postgraphile::measure(postgres, options).await? {
             report.add(measured)?;
         }
     }
     if wanted("S12") {
-        report.add(latency::measure(&postgres, &options).await?)?;
+        report.add(latency::measure(postgres, options).await?)?;
     }
     if wanted("C1") {
-        report.add(checkout::measure(&postgres, &options).await?)?;
+        report.add(checkout::measure(postgres, options).await?)?;
     }
     if wanted("G1") {
-        report.add(subscriptions::measure(&postgres, &options).await?)?;
+        report.add(subscriptions::measure(postgres, options).await?)?;
     }
     if wanted("L1") {
-        report.add(long::measure(&postgres, &options).await?)?;
+        report.add(long::measure(postgres, options).await?)?;
     }
     if wanted("O1") {
-        report.add(overload::measure(&postgres, &options).await?)?;
+        report.add(overload::measure(postgres, options).await?)?;
     }
-    postgres.stop().await?;
-    report.print()
+    Ok(report)
 }

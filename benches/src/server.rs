@@ -147,9 +147,10 @@ pub(crate) async fn stop(child: &mut Child) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts a program, and waits for the first line that it says.
+/// Starts a program, and waits for the first line that it says. Control-C in a terminal does not reach it: it is stopped by who
+/// started it, in order.
 pub(crate) async fn first_line(mut command: Command) -> anyhow::Result<(Child, String)> {
-    let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let mut child = command.stdout(Stdio::piped()).process_group(0).kill_on_drop(true).spawn()?;
     let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
     let line = lines.next_line().await?.context("the program ended before it said anything")?;
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
